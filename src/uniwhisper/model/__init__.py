@@ -1,0 +1,1 @@
+"""The network: Whisper encoder -> subsampler -> adapter -> frozen decoder."""

@@ -1,0 +1,72 @@
+"""Sources: one module per corpus, each with `SPEC` and `convert(root, ctx)`; this folder is the registry.
+
+`convert_source` turns a corpus folder into an artifact folder: `manifest.jsonl`, `dropped.jsonl`, `spec.json`,
+`audio/` where audio had to be decoded or rendered, and `DONE` last. Modules are imported only when asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol, cast
+
+from uniwhisper.errors import SourceError
+from uniwhisper.sources._convert import Conversion, run_source
+from uniwhisper.sources._spec import Context, Dropped, SourceSpec
+from uniwhisper.types import Clip
+
+__all__ = [
+    "Context",
+    "Conversion",
+    "Dropped",
+    "Source",
+    "SourceSpec",
+    "convert_source",
+    "get_source",
+    "list_sources",
+]
+
+
+class Source(Protocol):
+    """A source module."""
+
+    SPEC: SourceSpec
+
+    def convert(self, root: Path, ctx: Context) -> Iterator[Clip]:
+        """Yield the clips of the corpus in `root`, with absolute audio paths."""
+        ...
+
+
+def list_sources() -> tuple[str, ...]:
+    """Return the names of all sources, sorted, without importing them."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")))
+
+
+def get_source(name: str) -> Source:
+    """Return the source module `name`.
+
+    Raises:
+        SourceError: There is no such source; the message lists those that there are.
+    """
+    if name not in list_sources():
+        raise SourceError(f"expected a source out of {', '.join(list_sources())}; found {name!r}")
+    return cast(Source, importlib.import_module(f"{__name__}.{name}"))
+
+
+def convert_source(name: str, out_dir: Path, root: Path | None = None, *, limit: int | None = None) -> Conversion:
+    """Convert source `name` into the artifact folder `out_dir`; a finished folder is reused as it is.
+
+    Args:
+        name: A source's name.
+        out_dir: Folder to write.
+        root: The corpus folder (for `table`: the CSV file); without it, a source that Debian packages is fetched.
+        limit: Stop after so many clips.
+
+    Raises:
+        DownloadError: The corpus cannot be fetched.
+        LayoutError: `root` is not laid out as the publisher distributes the corpus.
+        SourceError: There is no such source, no folder to read, no clip in it, or too many clips were dropped.
+    """
+    return run_source(get_source(name), out_dir, root, limit=limit)

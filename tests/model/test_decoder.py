@@ -1,0 +1,208 @@
+"""The frozen decoder against Hugging Face's own loss: one example at a time, no packing, all logits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from tiny import tiny_lm
+from uniwhisper.errors import WeightsError
+from uniwhisper.model.decoder import Decoder, Turn, load_decoder
+from uniwhisper.model.packing import Packed
+
+KINDS = ("llama", "qwen2", "qwen3", "gpt2")
+TEXTS = (("What is heard?", "the dog"), ("Say it.", "go on and on"), ("", ""), ("Transcribe the clip", " the end"))
+LENGTHS = (5, 2, 1, 9)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Each kind once; llama has no pad token and no chat template, gpt2 no template, qwen3 both."""
+    root = tmp_path_factory.mktemp("lm")
+    options: dict[str, dict[str, Any]] = {
+        "llama": {"pad": False},
+        "qwen2": {},
+        "qwen3": {"chat": True},
+        "gpt2": {"pad": True},
+        "llama-chat": {"chat": True, "pad": False},
+    }
+    return {name: tiny_lm(root / name, kind=name.partition("-")[0], **extra) for name, extra in options.items()}
+
+
+@pytest.fixture(scope="module", params=[*KINDS, "llama-chat"])
+def pair(request: pytest.FixtureRequest, folders: dict[str, Path]) -> tuple[Decoder, Any]:
+    """Our decoder and an untouched copy of the same LM."""
+    folder = folders[request.param]
+    stock = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32)
+    return load_decoder(folder), stock.eval()
+
+
+def audio(decoder: Decoder, lengths: tuple[int, ...] = LENGTHS, seed: int = 0) -> Packed:
+    generator = torch.Generator().manual_seed(seed)
+    return Packed(values=torch.randn(sum(lengths), decoder.width, generator=generator) * 0.3, lengths=lengths)
+
+
+def stock_loss(stock: Any, decoder: Decoder, clip: Tensor, turn: Turn) -> Tensor:
+    """Return HF's mean loss of one example, from embeddings and labels."""
+    embed = stock.get_input_embeddings()
+    opening, prompt, answer = (
+        torch.tensor(part, dtype=torch.long) for part in (decoder.dialogue.opening, turn.prompt, turn.answer)
+    )
+    inputs = torch.cat([embed(opening), clip, embed(prompt), embed(answer)])
+    labels = torch.full((len(inputs),), -100)
+    labels[len(inputs) - len(answer) :] = answer
+    return stock(inputs_embeds=inputs[None], labels=labels[None]).loss
+
+
+def test_packed_loss_is_hugging_faces_loss_of_each_example(pair: tuple[Decoder, Any]) -> None:
+    decoder, stock = pair
+    turns = [decoder.turn(*text) for text in TEXTS]
+    packed = audio(decoder)
+    with torch.no_grad():
+        losses = decoder.answer_losses(packed, turns)
+        assert losses.dtype == torch.float32
+        assert len(losses) == sum(len(turn.answer) for turn in turns)
+        found = [part.mean() for part in losses.split([len(turn.answer) for turn in turns])]
+        expected = [stock_loss(stock, decoder, *one) for one in zip(packed.split(), turns, strict=True)]
+    torch.testing.assert_close(torch.stack(found), torch.stack(expected), atol=1e-5, rtol=0)
+    assert torch.stack(expected).std() > 0.01  # examples that differ, or mixing them up would not show
+
+
+def test_mixed_batch_equals_solo(pair: tuple[Decoder, Any]) -> None:
+    decoder, _ = pair
+    turns = [decoder.turn(*text) for text in TEXTS]
+    packed = audio(decoder)
+    with torch.no_grad():
+        mixed = decoder.answer_losses(packed, turns).split([len(turn.answer) for turn in turns])
+        for number, (clip, turn) in enumerate(zip(packed.split(), turns, strict=True)):
+            solo = decoder.answer_losses(Packed(values=clip, lengths=(len(clip),)), [turn])
+            torch.testing.assert_close(solo, mixed[number], atol=1e-5, rtol=0)
+
+
+def test_gradient_to_the_audio_is_hugging_faces(pair: tuple[Decoder, Any]) -> None:
+    decoder, stock = pair
+    turns = [decoder.turn(*text) for text in TEXTS]
+    packed = audio(decoder)
+    ours, theirs = packed.values.clone().requires_grad_(), packed.values.clone().requires_grad_()
+    decoder.answer_losses(Packed(values=ours, lengths=LENGTHS), turns).sum().backward()
+    for clip, turn in zip(theirs.split(list(LENGTHS)), turns, strict=True):
+        (stock_loss(stock, decoder, clip, turn) * len(turn.answer)).backward()
+    assert ours.grad is not None
+    assert theirs.grad is not None
+    torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-5, rtol=1e-4)
+    assert all(parameter.grad is None for parameter in decoder.parameters())
+
+
+def test_order_is_opening_audio_prompt_answer(pair: tuple[Decoder, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    decoder, stock = pair
+    turns, packed = [decoder.turn(*text) for text in TEXTS[:2]], audio(decoder, (3, 2))
+    seen: list[tuple[Tensor, list[int]]] = []
+    monkeypatch.setattr(decoder, "states", lambda inputs, lengths: seen.append((inputs, lengths)) or inputs)
+    embed, expected = stock.get_input_embeddings(), []
+    with torch.no_grad():
+        decoder.answer_losses(packed, turns)
+        for clip, turn in zip(packed.split(), turns, strict=True):
+            text = (*turn.prompt, *turn.answer[:-1])  # the last answer token is predicted and never read
+            opening = torch.tensor(decoder.dialogue.opening, dtype=torch.long)
+            expected.append(torch.cat([embed(opening), clip, embed(torch.tensor(text))]))
+    assert len(seen) == 1
+    assert torch.equal(seen[0][0], torch.cat(expected))
+    assert list(seen[0][1]) == [len(part) for part in expected]
+
+
+def test_loss_is_on_answer_tokens_alone(pair: tuple[Decoder, Any]) -> None:
+    decoder, _ = pair
+    turns = [decoder.turn(*text) for text in TEXTS]
+    with torch.no_grad():
+        states, targets = decoder.hidden(audio(decoder), turns)
+    assert targets.tolist() == [token for turn in turns for token in turn.answer]
+    assert states.shape == (len(targets), decoder.width)
+
+
+def test_prompt_and_answer_are_tokenised_separately(folders: dict[str, Path]) -> None:
+    decoder = load_decoder(folders["llama"])
+    turn = decoder.turn("what", "he said")  # "the" is one token where the two texts are joined first
+    assert turn.prompt == decoder.encode("what")
+    assert turn.answer == (*decoder.encode("he said"), decoder.tokenizer.eos_token_id)
+    assert turn.prompt + turn.answer[:-1] != decoder.encode("whathe said")
+
+
+def test_chat_template_is_put_around_audio_and_answer(folders: dict[str, Path]) -> None:
+    decoder = load_decoder(folders["qwen3"])
+    text = decoder.tokenizer.decode
+    assert text(decoder.dialogue.opening) == "<|im_start|>user\n"
+    assert text(decoder.dialogue.middle) == "<|im_end|>\n<|im_start|>assistant\n"
+    assert text(decoder.dialogue.closing) == "<|im_end|>"
+    turn = decoder.turn("Say it.", "dog")
+    assert text(turn.prompt) == "Say it.<|im_end|>\n<|im_start|>assistant\n"
+    assert text(turn.answer) == "dog<|im_end|>"
+
+
+def test_base_model_has_no_dialogue_and_learns_to_end(folders: dict[str, Path]) -> None:
+    decoder = load_decoder(folders["llama"])
+    assert decoder.tokenizer.pad_token is None
+    assert decoder.dialogue.opening == decoder.dialogue.middle == ()
+    assert decoder.dialogue.closing == (decoder.tokenizer.eos_token_id,)
+
+
+def test_decoder_is_frozen_and_stays_in_eval_mode(pair: tuple[Decoder, Any]) -> None:
+    decoder, _ = pair
+    holder = torch.nn.ModuleList([decoder])
+    holder.train()
+    assert not any(module.training for module in decoder.modules())
+    assert not any(parameter.requires_grad for parameter in decoder.parameters())
+
+
+def test_generate_is_greedy_decoding(pair: tuple[Decoder, Any]) -> None:
+    decoder, stock = pair
+    clip, embed = audio(decoder, (4,)), stock.get_input_embeddings()
+    stop = {decoder.tokenizer.eos_token_id, *decoder.dialogue.closing}
+    with torch.no_grad():
+        opening = torch.tensor(decoder.dialogue.opening, dtype=torch.long)
+        inputs = torch.cat([embed(opening), clip.values, embed(torch.tensor(decoder.turn("Go", "").prompt))])
+        tokens: list[int] = []
+        while len(tokens) < 5:
+            token = int(stock(inputs_embeds=inputs[None]).logits[0, -1].argmax())
+            if token in stop:
+                break
+            tokens.append(token)
+            inputs = torch.cat([inputs, embed(torch.tensor([token]))])
+    assert decoder.generate(clip, "Go", max_new_tokens=5) == decoder.tokenizer.decode(tokens)
+
+
+def test_folder_without_a_language_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="expected a causal LM with tokenizer in"):
+        load_decoder(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3"])
+def test_fast_path_computes_what_transformers_computes(
+    folders: dict[str, Path], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = load_decoder(folders[kind])
+    turns, values = [decoder.turn(*text) for text in TEXTS], audio(decoder).values
+    results = []
+    for fast in (decoder._fast, None):
+        monkeypatch.setattr(decoder, "_fast", fast)
+        inputs = values.clone().requires_grad_()
+        losses = decoder.answer_losses(Packed(values=inputs, lengths=LENGTHS), turns)
+        losses.mean().backward()
+        results.append((losses.detach(), inputs.grad))
+    assert decoder._fast is None  # so the two runs did take different ways
+    torch.testing.assert_close(results[0][0], results[1][0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(results[0][1], results[1][1], atol=1e-6, rtol=1e-4)
+
+
+def test_bfloat16_is_kept_and_losses_are_float32(folders: dict[str, Path]) -> None:
+    decoder, exact = load_decoder(folders["llama"], dtype=torch.bfloat16), load_decoder(folders["llama"])
+    assert {parameter.dtype for parameter in decoder.parameters()} == {torch.bfloat16}
+    turns, packed = [decoder.turn(*text) for text in TEXTS], audio(decoder)
+    with torch.no_grad():
+        found, expected = decoder.answer_losses(packed, turns), exact.answer_losses(packed, turns)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.mean(), expected.mean(), atol=0.05, rtol=0)
