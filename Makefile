@@ -80,16 +80,16 @@ $(STAMPS)/torch: $(STAMPS)/venv
 	  echo "NVIDIA GPU found: torch is installed with CUDA"; \
 	else \
 	  echo "no NVIDIA GPU: installing $(TORCH) for the CPU (about 200 MB)"; \
-	  $(PIP) install --quiet $(if $(TORCH_CPU_INDEX),--index-url $(TORCH_CPU_INDEX)) "$(TORCH)"; \
+	  $(PIP) install -qq $(if $(TORCH_CPU_INDEX),--index-url $(TORCH_CPU_INDEX)) "$(TORCH)"; \
 	fi
 	@touch $@
 
 $(STAMPS)/starter: $(STAMPS)/torch pyproject.toml
 	@echo "installing uniwhisper with what the starter corpus needs (a minute or two)"
-	@$(PIP) install --quiet --editable '.[starter]'
+	@$(PIP) install -qq --editable '.[starter]'
 	@touch $@
 
 $(STAMPS)/test: $(STAMPS)/torch pyproject.toml
 	@echo "installing uniwhisper with the test tools (a minute or two)"
-	@$(PIP) install --quiet --editable '.[test]'
+	@$(PIP) install -qq --editable '.[test]'
 	@touch $@ $(STAMPS)/starter

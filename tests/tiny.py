@@ -116,6 +116,7 @@ def tiny_lm(
     width: int = 32,
     layers: int = 2,
     seed: int = 1,
+    scale: float = 0.12,
 ) -> Path:
     """Write a random causal LM with its tokenizer in the hub's layout and return its folder.
 
@@ -128,6 +129,7 @@ def tiny_lm(
         width: Width of the embeddings.
         layers: Transformer layers.
         seed: Fixes the weights.
+        scale: Spread of the weights; a larger one makes answers that can be learnt through the frozen LM.
     """
     tokenizer = tiny_tokenizer(chat=chat, pad=pad)
     shared: dict[str, Any] = {
@@ -154,7 +156,7 @@ def tiny_lm(
         model = GPT2LMHeadModel(GPT2Config(**shared, n_embd=width, n_layer=layers, n_head=4, n_positions=1024))
     else:
         raise ValueError(f"expected llama, qwen2, qwen3 or gpt2, found {kind!r}")
-    randomise(model, seed)
+    randomise(model, seed, scale=scale)
     model.save_pretrained(folder)  # type: ignore[operator]
     tokenizer.save_pretrained(folder)
     return folder

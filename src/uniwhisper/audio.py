@@ -290,7 +290,10 @@ def _audio_stream(container: Any, file: Path, reason: str) -> Any:
     """Return the first audio stream of an open FFmpeg container."""
     if not container.streams.audio:
         raise AudioError(_unreadable(file, f"soundfile: {reason}; FFmpeg: no audio in {container.format.name}"))
-    return container.streams.audio[0]
+    stream = container.streams.audio[0]
+    if stream.codec_context is None:
+        raise AudioError(_unreadable(file, f"soundfile: {reason}; FFmpeg: no decoder for its audio stream"))
+    return stream
 
 
 def _unreadable(file: Path, reasons: str) -> str:

@@ -100,7 +100,8 @@ def load_checkpoint(folder: Path, *, config_hash: str) -> Checkpoint:
     if not is_done(folder, config_hash):
         raise CheckpointError(
             f"{folder}: this run's configuration differs from the one that wrote the checkpoint "
-            f"({state.get('config_hash', '?')[:8]} there, {config_hash[:8]} here). Use another --out, or the old settings"
+            f"({state.get('config_hash', '?')[:8]} there, {config_hash[:8]} here). "
+            "Use another --out, or the old settings"
         )
     average = folder / "average.safetensors"
     return Checkpoint(

@@ -1,9 +1,9 @@
 """Embeddings from a trained encoder or a stock Whisper: files or arrays in, one vector a clip or timed frames out.
 
-`load` reads an encoder folder (`train` writes it) or the name of Whisper weights, which then serve as the baseline under the
-same rules: true lengths, valid frames only. Audio longer than 30 s is cut into consecutive 30 s windows, each encoded
-on its own (its own log-mel range, positions from 0); the frames of all windows follow one another and the clip's
-vector is the mean over all of them. Vectors are cached by what they are made of (cache.py).
+`load` reads an encoder folder (`train` writes it) or the name of Whisper weights, which then serve as the baseline
+under the same rules: true lengths, valid frames only. Audio longer than 30 s is cut into consecutive 30 s windows, each
+encoded on its own (its own log-mel range, positions from 0); the frames of all windows follow one another and the
+clip's vector is the mean over all of them. Vectors are cached by what they are made of (cache.py).
 """
 
 from __future__ import annotations

@@ -181,21 +181,39 @@ def test_folder_without_a_language_model_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "qwen3"])
-def test_fast_path_computes_what_transformers_computes(
-    folders: dict[str, Path], kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fast_path_computes_what_transformers_computes(folders: dict[str, Path], kind: str) -> None:
     decoder = load_decoder(folders[kind])
     turns, values = [decoder.turn(*text) for text in TEXTS], audio(decoder).values
-    results = []
-    for fast in (decoder._fast, None):
-        monkeypatch.setattr(decoder, "_fast", fast)
+    assert decoder._fast is not None
+
+    def run() -> tuple[Tensor, Tensor | None]:
         inputs = values.clone().requires_grad_()
         losses = decoder.answer_losses(Packed(values=inputs, lengths=LENGTHS), turns)
         losses.mean().backward()
-        results.append((losses.detach(), inputs.grad))
-    assert decoder._fast is None  # so the two runs did take different ways
-    torch.testing.assert_close(results[0][0], results[1][0], atol=1e-5, rtol=0)
-    torch.testing.assert_close(results[0][1], results[1][1], atol=1e-6, rtol=1e-4)
+        return losses.detach(), inputs.grad
+
+    fast = run()
+    decoder._fast = None
+    losses, grad = run()
+    torch.testing.assert_close(fast[0], losses, atol=1e-5, rtol=0)
+    torch.testing.assert_close(fast[1], grad, atol=1e-6, rtol=1e-4)
+
+
+def test_fast_path_stores_no_weight_twice(folders: dict[str, Path]) -> None:
+    decoder = load_decoder(folders["qwen2"])
+    stock = AutoModelForCausalLM.from_pretrained(folders["qwen2"]).state_dict()
+    ours = decoder.lm.state_dict()
+    assert all(torch.equal(ours[name], stock[name]) for name in stock)
+    assert decoder._fast is not None
+    lm: Any = decoder.lm
+    layer, joined = lm.base_model.layers[0], decoder._fast.layers[0]
+    for projection in (layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj):
+        assert projection.weight.untyped_storage().data_ptr() == joined.qkv.untyped_storage().data_ptr()
+    assert layer.mlp.up_proj.weight.untyped_storage().data_ptr() == joined.gate_up.untyped_storage().data_ptr()
+
+
+def test_gpt2_goes_through_transformers(folders: dict[str, Path]) -> None:
+    assert load_decoder(folders["gpt2"])._fast is None
 
 
 def test_bfloat16_is_kept_and_losses_are_float32(folders: dict[str, Path]) -> None:

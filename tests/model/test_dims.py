@@ -29,7 +29,7 @@ def test_config_of_another_model_is_refused_by_name(tmp_path: Path) -> None:
 def test_other_feed_forward_width_is_refused(tmp_path: Path) -> None:
     folder = tiny_whisper(tmp_path, n_audio_ctx=4)
     write_json(folder / "config.json", read_json(folder / "config.json") | {"encoder_ffn_dim": 100})
-    with pytest.raises(WeightsError, match="encoder_ffn_dim = 4 x d_model.*found 100"):
+    with pytest.raises(WeightsError, match=r"encoder_ffn_dim = 4 x d_model.*found 100"):
         read_encoder_dims(folder)
 
 

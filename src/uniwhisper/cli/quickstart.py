@@ -23,6 +23,6 @@ def command(out: Path) -> None:
     Needs a Debian or Ubuntu machine for the corpus (no root) and the extra `starter`. What is finished is reused, so
     a second run takes seconds.
     """
-    from uniwhisper.recipes.quickstart import run
+    from uniwhisper.quickstart import run
 
-    run(out)
+    click.echo(run(out))

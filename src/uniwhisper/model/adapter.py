@@ -2,7 +2,8 @@
 
 The subsampler belongs to the encoder that users get; the adapter is only a means of training it.
 
-Shape letters: `T` packed 20 ms frames, `A` packed 40 ms frames, `P` decoder positions, `D` encoder width, `Q` decoder width.
+Shape letters: `T` packed 20 ms frames, `A` packed 40 ms frames, `P` decoder positions, `D` encoder width, `Q` decoder
+width.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Subsampler(nn.Module):
         return Packed(values=functional.linear(pairs.flatten(1), weight, self.conv.bias), lengths=lengths)
 
     @torch.no_grad()
-    def calibrate(self, mean: Float[Tensor, D], transform: Float[Tensor, "D D"]) -> None:
+    def calibrate(self, mean: Float[Tensor, " D"], transform: Float[Tensor, "D D"]) -> None:
         """Fold the affine map `transform @ (frame - mean)` into the convolution, so that its outputs are mapped so."""
         weight = torch.einsum("ij,jkt->ikt", transform, self.conv.weight)
         bias = transform @ (self.conv.bias - mean)

@@ -4,7 +4,8 @@ Any Hugging Face causal LM serves. It is loaded once, never gets a gradient or o
 gradients only pass *through* it to the audio inputs. Sequences are packed (no padding) with positions that restart,
 and logits are computed at answer positions alone.
 
-Shape letters: `P` packed audio inputs, `L` packed decoder positions, `Q` decoder width, `V` vocabulary, `N` answer tokens.
+Shape letters: `P` packed audio inputs, `L` packed decoder positions, `Q` decoder width, `V` vocabulary, `N` answer
+tokens.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ class Decoder(nn.Module):
             inputs_embeds=inputs[None], position_ids=positions[None], use_cache=False, segment_lengths=tuple(lengths)
         ).last_hidden_state[0]
 
-    def answer_losses(self, audio: Packed, turns: Sequence[Turn]) -> Float[Tensor, N]:
+    def answer_losses(self, audio: Packed, turns: Sequence[Turn]) -> Float[Tensor, " N"]:
         """Return the next-token loss of every answer token (the paper's equation 3), in float32, packed by example."""
         states, targets = self.hidden(audio, turns)
         logits = self.lm.get_output_embeddings()(states)  # type: ignore[operator]

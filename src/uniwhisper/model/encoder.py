@@ -181,7 +181,8 @@ def load_encoder(folder: Path) -> AudioEncoder:
     wrong = [n for n in expected.keys() & state.keys() if expected[n].shape != state[n].shape]
     if missing or unknown or wrong:
         raise WeightsError(
-            f"{folder}/model.safetensors is not this encoder: missing {missing[:3]}, unknown {unknown[:3]}, wrong shape {wrong[:3]}"
+            f"{folder}/model.safetensors is not this encoder: "
+            f"missing {missing[:3]}, unknown {unknown[:3]}, wrong shape {wrong[:3]}"
         )
     encoder.load_state_dict(state)
     return encoder

@@ -6,7 +6,8 @@ projections are joined once at load time, norms have a hand-written backward, an
 sequences padded on the right, where the causal rule alone keeps padding out of every valid row. Weights are shared with
 the transformers model (the joined matrices replace its own), whose outputs are the reference in the tests.
 
-Shape letters: `L` packed positions, `N` sequences, `S` longest sequence, `Q` width, `H` heads of queries, `K` of keys, `d` head width.
+Shape letters: `L` packed positions, `N` sequences, `S` longest sequence, `Q` width, `H` heads of queries, `K` heads of
+keys, `d` head width.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Shape letters: `N` clips, `T` frames of all clips together, `D` width, `H` heads
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import torch
 from jaxtyping import Float
@@ -41,13 +41,13 @@ def segment_attention(
 ) -> Float[Tensor, "H T d"]:
     """Return attention within each sequence of a pack; rows of different sequences never meet.
 
-    `K` may divide `H` (grouped queries).
-    A loop over sequences costs a few microseconds each and keeps the flash kernel, which a block mask would lose.
+    `K` may divide `H` (grouped queries). A loop over sequences computes no padding at all; one call with a block mask
+    would compute every pair of sequences and lose the flash kernel.
     """
     starts = [0, *accumulate(lengths)]
     outputs = [
         attend(query[None, :, a:b], key[None, :, a:b], value[None, :, a:b], causal=causal, scale=scale)[0]
-        for a, b in zip(starts, starts[1:], strict=False)
+        for a, b in pairwise(starts)
     ]
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
 

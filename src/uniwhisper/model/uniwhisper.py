@@ -60,7 +60,7 @@ class UniWhisper(nn.Module):
 
     def forward(
         self, mels: Sequence[Float[Tensor, "M F"]], silence: Sequence[float], turns: Sequence[Turn]
-    ) -> Float[Tensor, N]:
+    ) -> Float[Tensor, " N"]:
         """Return the loss of every answer token, packed by example; the caller takes the mean of the global batch."""
         device = self.decoder.embedding.device.type
         with torch.autocast(device, dtype=self.precision or torch.bfloat16, enabled=self.precision is not None):

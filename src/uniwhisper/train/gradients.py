@@ -1,4 +1,4 @@
-"""The gradient of one step: the mean loss over all answer tokens of its batches, computed one by one or side by side."""
+"""The gradient of one step: the mean loss over all answer tokens of its batches, one by one or side by side."""
 
 from __future__ import annotations
 

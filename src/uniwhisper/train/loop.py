@@ -39,7 +39,7 @@ from uniwhisper.train.feed import Batch, Feed
 from uniwhisper.train.gradients import accumulate_gradients
 from uniwhisper.train.metrics import MetricsLog, mean_by
 from uniwhisper.train.optim import build_optimizer, clip_gradients, set_learning_rates, trainable
-from uniwhisper.train.warm_start import warm_start
+from uniwhisper.train.warm_start import calibrate, clip_means, warm_start
 from uniwhisper.types import Clip
 from uniwhisper.weights import resolve
 
@@ -242,16 +242,20 @@ def _start(config: TrainConfig, sources: Mapping[str, Sequence[Clip]], out: Path
 
 
 def _warm(model: UniWhisper, feed: Feed, order: BatchOrder, config: TrainConfig, out: Path) -> None:
-    """Run the closed-form start on clips from the end of the order, which training reaches last."""
-    if not config.start.clips:
-        return
+    """Run the closed-form start."""
+    if config.start.clips:
+        batches = _sample(feed, order, config, config.start.clips)
+        write_json(out / "warm_start.json", warm_start(model, batches, config.start))
+
+
+def _sample(feed: Feed, order: BatchOrder, config: TrainConfig, num_clips: int) -> list[Batch]:
+    """Return `num_clips` clips from beyond the end of the run's order: the mixture, but in no batch of the run."""
     total, number, batches = 0, config.optim.steps * config.accumulation, []
-    while total < config.start.clips:
-        draws = order.batch(number)
-        batches.append(feed.collate(draws[: config.start.clips - total]))
+    while total < num_clips:
+        batches.append(feed.collate(order.batch(number)[: num_clips - total]))
         total += len(batches[-1].turns)
         number += 1
-    write_json(out / "warm_start.json", warm_start(model, batches, config.start))
+    return batches
 
 
 def _save(run: Run, key: str) -> Path:
@@ -286,6 +290,10 @@ def _finish(run: Run, folder: Path) -> None:
     if share:
         final = {name: torch.lerp(value.float(), run.original[name].float(), share) for name, value in final.items()}
     audio.load_state_dict(final)
+    finish = run.config.finish
+    if finish.calibration != "none":
+        batches = _sample(run.feed, run.order, run.config, finish.clips)
+        calibrate(run.model, clip_means(run.model, batches), kind=finish.calibration, shrinkage=finish.shrinkage)
     provenance = {
         "version": __version__,
         "config": run.config.to_json(),
@@ -298,7 +306,7 @@ def _finish(run: Run, folder: Path) -> None:
 
 @contextmanager
 def _stop_requests() -> Iterator[list[int]]:
-    """Collect Ctrl-C and SIGTERM in a list, so that the current step ends and is saved; a second Ctrl-C stops at once."""
+    """Collect Ctrl-C and SIGTERM in a list, so that the step ends and is saved; a second Ctrl-C stops at once."""
     received: list[int] = []
 
     def note(number: int, frame: object) -> None:

@@ -1,6 +1,8 @@
-"""Closed-form starts: the adapter's linear map by ridge regression, and the subsampler's calibration.
+"""What is solved in closed form around training: the subsampler's calibration and the adapter's linear start.
 
-Both read a sample of the training clips through the untouched encoder, before the first step.
+Before the first step both read a sample of the training clips through the untouched encoder; after the last step the
+calibration can be renewed, because training moves the features that it was estimated from. No label of any evaluation
+task enters: the calibration sees audio alone, the regression sees training answers.
 """
 
 from __future__ import annotations
@@ -17,7 +19,18 @@ from uniwhisper.model.packing import segment_means
 from uniwhisper.model.uniwhisper import UniWhisper
 from uniwhisper.train.feed import Batch
 
-__all__ = ["StartConfig", "calibrate", "calibration", "ridge_start", "warm_start"]
+__all__ = [
+    "CALIBRATIONS",
+    "FinishConfig",
+    "StartConfig",
+    "calibrate",
+    "calibration",
+    "clip_means",
+    "ridge_start",
+    "warm_start",
+]
+
+CALIBRATIONS = ("none", "center", "scale", "whiten")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,15 +47,15 @@ class StartConfig:
     """For `whiten`: share of the mean variance added to every direction, so that noise is not blown up."""
 
     def __post_init__(self) -> None:
-        if self.calibration not in ("none", "center", "scale", "whiten"):
-            raise ConfigError(f"start.calibration: expected none, center, scale or whiten, found {self.calibration!r}")
+        if self.calibration not in CALIBRATIONS:
+            raise ConfigError(f"start.calibration: expected one of {CALIBRATIONS}, found {self.calibration!r}")
         if self.clips < 0 or self.ridge <= 0 or not 0 < self.shrinkage <= 1:
             raise ConfigError("start: expected clips >= 0, ridge > 0 and 0 < shrinkage <= 1")
 
 
 def calibration(
     means: Float[Tensor, "N D"], kind: str, shrinkage: float
-) -> tuple[Float[Tensor, D], Float[Tensor, "D D"]]:
+) -> tuple[Float[Tensor, " D"], Float[Tensor, "D D"]]:
     """Return the centre and the linear map that `kind` asks for, estimated from clip means.
 
     `whiten` is the symmetric (ZCA) map of the shrunken covariance, so each feature stays as close as it can to the
@@ -60,12 +73,37 @@ def calibration(
     return centre, (vectors @ torch.diag(values.clamp(min=1e-12).rsqrt()) @ vectors.T).to(means.dtype)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FinishConfig:
+    """What is computed in closed form after training."""
+
+    clips: int = 1024
+    """Training clips that are read for it."""
+    calibration: str = "none"
+    """As in `StartConfig`, estimated from the trained features."""
+    shrinkage: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.calibration not in CALIBRATIONS:
+            raise ConfigError(f"finish.calibration: expected one of {CALIBRATIONS}, found {self.calibration!r}")
+        if self.clips < 2 or not 0 < self.shrinkage <= 1:
+            raise ConfigError("finish: expected clips >= 2 and 0 < shrinkage <= 1")
+
+
 @torch.no_grad()
-def calibrate(model: UniWhisper, means: Float[Tensor, "N D"], config: StartConfig) -> None:
-    """Fold the configured calibration into the subsampler, in place."""
-    if config.calibration != "none":
-        centre, transform = calibration(means, config.calibration, config.shrinkage)
-        model.audio.subsampler.calibrate(centre, transform)
+def clip_means(model: UniWhisper, batches: Sequence[Batch]) -> Float[Tensor, "N D"]:
+    """Return the mean frame of every clip of the batches."""
+    return torch.cat([segment_means(model.audio(batch.mels, batch.silence)) for batch in batches])
+
+
+@torch.no_grad()
+def calibrate(model: UniWhisper, means: Float[Tensor, "N D"], *, kind: str, shrinkage: float) -> Float[Tensor, "N D"]:
+    """Fold the calibration of `kind` into the subsampler, in place, and return `means` as they become by it."""
+    if kind == "none":
+        return means
+    centre, transform = calibration(means, kind, shrinkage)
+    model.audio.subsampler.calibrate(centre, transform)
+    return (means - centre) @ transform.T
 
 
 @torch.no_grad()
@@ -96,15 +134,10 @@ def ridge_start(
 @torch.no_grad()
 def warm_start(model: UniWhisper, batches: Sequence[Batch], config: StartConfig) -> dict[str, float]:
     """Calibrate the subsampler and start the adapter from the clips in `batches`; returns what was measured."""
-    means, targets = [], []
-    for batch in batches:
-        means.append(segment_means(model.audio(batch.mels, batch.silence)))
-        embedding = model.decoder.embedding
-        targets.extend(embedding[torch.tensor(turn.answer)].float().mean(dim=0) for turn in batch.turns)
-    features = torch.cat(means)
-    calibrate(model, features, config)
-    if config.calibration != "none":
-        centre, transform = calibration(features, config.calibration, config.shrinkage)
-        features = (features - centre) @ transform.T
-    explained = ridge_start(model, features, torch.stack(targets), config)
+    embedding = model.decoder.embedding
+    turns = [turn for batch in batches for turn in batch.turns]
+    targets = torch.stack([embedding[torch.tensor(turn.answer)].float().mean(dim=0) for turn in turns])
+    means = clip_means(model, batches)
+    features = calibrate(model, means, kind=config.calibration, shrinkage=config.shrinkage)
+    explained = ridge_start(model, features, targets, config)
     return {"clips": float(len(features)), "explained": explained}
