@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -148,14 +149,9 @@ def test_sources_are_independent_of_each_other() -> None:
 
 
 def test_no_path_of_a_machine_is_written_down() -> None:
-    patterns = ("/work/", "/home/", "/root/", "/tmp/")
-    found = [
-        f"{path.relative_to(ROOT)}: {pattern}"
-        for path in [*MODULES, ROOT / "Makefile", ROOT / "pyproject.toml", *ROOT.glob("*.md")]
-        for pattern in patterns
-        if pattern in path.read_text(encoding="utf-8")
-    ]
-    assert not found
+    pattern = re.compile(r"(?<![\w>./-])/(work|home|root|tmp)/")
+    paths = [*MODULES, ROOT / "Makefile", ROOT / "pyproject.toml", *ROOT.glob("*.md"), *ROOT.glob("dev/*.md")]
+    assert not [path.relative_to(ROOT) for path in paths if pattern.search(path.read_text(encoding="utf-8"))]
 
 
 def test_only_two_environment_variables_are_ours() -> None:

@@ -132,9 +132,22 @@ def test_buckets_put_clips_of_similar_length_together() -> None:
 
 def test_buckets_do_not_come_in_order_of_length() -> None:
     plan = order({"a": 64}, buckets=8, tokens=500)
-    means = [np.mean([plan.costs["a"][d.index] for d in plan.batch(n)]) for n in range(plan.batches_per_window)]
-    assert means != sorted(means)
-    assert means != sorted(means, reverse=True)
+    correlations = []
+    for window in range(6):
+        numbers = range(window * plan.batches_per_window, (window + 1) * plan.batches_per_window)
+        means = [np.mean([plan.costs["a"][draw.index] for draw in plan.batch(number)]) for number in numbers]
+        correlations.append(abs(float(np.corrcoef(means, np.arange(len(means)))[0, 1])))
+    assert np.mean(correlations) < 0.5
+
+
+def test_sources_are_mixed_anew_in_every_window() -> None:
+    plan = order({"a": 32, "b": 32})
+    size = plan.batches_per_window
+    windows = [flat([plan.batch(window * size + n) for n in range(size)]) for window in range(3)]
+    patterns = ["".join(draw.source for draw in window) for window in windows]
+    assert len(set(patterns)) == 3
+    for pattern in patterns:
+        assert pattern.count("ab") > 8  # and not one source after the other
 
 
 def test_weights_are_size_to_the_temperature_times_the_factor() -> None:

@@ -42,7 +42,8 @@ def keep_freed_memory(*, heap_step_mb: int = _HEAP_STEP_MB) -> bool:
     mallopt = ctypes.CDLL(None).mallopt
     mallopt.argtypes, mallopt.restype = (ctypes.c_int, ctypes.c_int), ctypes.c_int
     settings = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, _NEVER), (_TOP_PAD, heap_step_mb << 20))
-    return all([mallopt(option, value) == 1 for option, value in settings])  # a list: try every one of them
+    refused = [option for option, value in settings if mallopt(option, value) != 1]
+    return not refused
 
 
 def _is_glibc() -> bool:

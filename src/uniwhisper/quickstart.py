@@ -17,7 +17,8 @@ from uniwhisper.evaluate.render import render_table
 from uniwhisper.evaluate.results import Results
 from uniwhisper.evaluate.run import evaluate
 from uniwhisper.files import home
-from uniwhisper.recipes import get_recipe
+from uniwhisper.recipes import make_config
+from uniwhisper.recipes.calibrated_base import without_training
 from uniwhisper.report.page import write_report
 from uniwhisper.starter import convert_starter, training_clips, write_tasks
 from uniwhisper.train.loop import train
@@ -46,7 +47,7 @@ class _Clock:
         return f"{', '.join(parts)}; {time.perf_counter() - self.began:.0f} s in all"
 
 
-def run(out: Path, *, recipe: str = "quickstart", evaluate_frames: str = "subsampled") -> str:
+def run(out: Path, *, recipe: str = "quickstart") -> str:
     """Run the whole line into `out` and return the before/after table with the report's path.
 
     Raises:
@@ -55,7 +56,7 @@ def run(out: Path, *, recipe: str = "quickstart", evaluate_frames: str = "subsam
     """
     keep_freed_memory()
     clock = _Clock()
-    config = get_recipe(recipe)()
+    config = make_config(recipe)
     clock.stage("weights")
     for name in (config.encoder, config.decoder):
         clock.say(f"{name}: {resolve(name, clock.say)}")
@@ -63,25 +64,31 @@ def run(out: Path, *, recipe: str = "quickstart", evaluate_frames: str = "subsam
     manifests = convert_starter(home() / "data", clock.say)
     tables = write_tasks(manifests, out / "tasks")
     clock.stage("judge before")
-    before = _judge(config.encoder, tables, out / "before", evaluate_frames)
+    before = _judge(config.encoder, tables, out / "before")
+    clips = training_clips(manifests)
+    clock.stage("judge calibration alone")
+    train(without_training(config), clips, out / "calibrated", quiet=True)
+    calibrated = _judge(out / "calibrated", tables, out / "between")
     clock.stage("train")
-    train(config, training_clips(manifests), out / "train")
+    train(config, clips, out / "train")
     clock.stage("judge after")
-    after = _judge(out / "train", tables, out / "after", evaluate_frames)
+    after = _judge(out / "train", tables, out / "after")
     clock.stage("report")
-    page = write_report(
-        out / "report.html",
-        [out / "before", out / "after"],
-        training=out / "train",
-        embeddings=[out / "before" / "embeddings.npz", out / "after" / "embeddings.npz"],
-    )
+    judged = [out / "before", out / "between", out / "after"]
+    maps = [folder / "embeddings.npz" for folder in judged]
+    page = write_report(out / "report.html", judged, training=out / "train", embeddings=maps)
     clock.say(clock.summary())
-    return f"{render_table(after, baseline=before)}\n\nReport: {page}"
+    alone, trained = calibrated.means["all"], after.means["all"]
+    return (
+        f"{render_table(after, baseline=before)}\n"
+        f"Calibration alone, no training: mean kNN {alone.knn.score:.3f}, mean probe {alone.probe.score:.3f} "
+        f"(trained: {trained.knn.score:.3f} and {trained.probe.score:.3f})\n"
+        f"Report: {page}"
+    )
 
 
-def _judge(model: str | Path, tables: list[Path], out: Path, frames: str) -> Results:
-    encoder = load(model, precision="bf16", frames=frames)
-    results = evaluate(encoder, tables, out, frames=frames)
+def _judge(model: str | Path, tables: list[Path], out: Path) -> Results:
+    results = evaluate(load(model, precision="bf16"), tables, out, frames="subsampled")
     if results.failures:
         listing = "; ".join(f"{failure.task}: {failure.error}" for failure in results.failures)
         raise TaskError(f"expected every task of the quickstart to run, found failures: {listing}")

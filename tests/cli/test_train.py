@@ -79,7 +79,7 @@ def test_ctrl_c_saves_in_a_real_process(models: dict[str, Path], corpus: Path, t
     while process.poll() is None and not (metrics.exists() and metrics.stat().st_size):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=300)
     assert (process.returncode, stdout) == (INTERRUPTED, ""), stderr
     assert "Run the same command again to go on" in stderr
     assert "Traceback" not in stderr

@@ -80,6 +80,7 @@ def test_compat_mode_is_the_stock_encoder(tmp_path: Path, n_mels: int, layers: i
 
 @pytest.mark.slow
 @pytest.mark.weights
+@pytest.mark.filterwarnings("default")
 @pytest.mark.usefixtures("user_home")
 def test_compat_mode_is_the_stock_encoder_with_real_weights() -> None:
     try:
@@ -220,6 +221,7 @@ def test_compat_mode_takes_full_windows_only(encoder: AudioEncoder, shape: tuple
         (lambda state: state.update({"encoder.layers.2.fc2.bias": torch.zeros(4)}), r"unknown \['layers.2.fc2.bias'\]"),
         (lambda state: state.update({"encoder.conv1.bias": torch.zeros(4)}), r"wrong shape \['conv1.bias'\]"),
     ],
+    ids=["missing", "unknown", "shape"],
 )
 def test_weights_of_another_encoder_are_refused_by_name(
     tmp_path: Path, folder: Path, change: Any, message: str

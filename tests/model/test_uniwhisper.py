@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -107,4 +108,26 @@ def test_bf16_keeps_float32_master_weights(folders: tuple[Path, Path]) -> None:
     assert model.adapter.skip.weight.grad.dtype == torch.float32
     reference = exact(mels(), SILENCE, turns)
     torch.testing.assert_close(losses.mean(), reference.mean(), atol=0.05, rtol=0)
-    assert not torch.equal(losses, reference)  # autocast is on at all
+
+
+@pytest.mark.parametrize("precision", [None, torch.bfloat16])
+def test_precision_is_that_of_encoder_and_adapter(
+    folders: tuple[Path, Path], precision: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, seen = build(folders, precision), []
+    monkeypatch.setattr(model.audio.encoder.layers[1].fc1, "forward", watch(model.audio.encoder.layers[1].fc1, seen))
+    monkeypatch.setattr(model.decoder, "answer_losses", lambda inputs, turns: seen.append(inputs.values.dtype))
+    model(mels(), SILENCE, [])
+    assert seen == [precision or torch.float32] * 2
+
+
+def watch(module: torch.nn.Module, seen: list[torch.dtype]) -> Callable[[Tensor], Tensor]:
+    """Return the module's forward, which notes the type of what it computes."""
+    forward = module.forward
+
+    def noted(x: Tensor) -> Tensor:
+        output = forward(x)
+        seen.append(output.dtype)
+        return output
+
+    return noted

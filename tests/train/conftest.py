@@ -14,7 +14,7 @@ from uniwhisper.batches import BatchConfig
 from uniwhisper.model.dims import AdapterConfig
 from uniwhisper.train.config import TrainConfig
 from uniwhisper.train.optim import OptimConfig
-from uniwhisper.train.warm_start import StartConfig
+from uniwhisper.train.warm_start import FinishConfig, StartConfig
 from uniwhisper.types import Clip
 
 
@@ -27,7 +27,7 @@ class World:
     clips: list[Clip]
 
     def config(self, **changes: Any) -> TrainConfig:
-        """Return the tiny configuration; `optim`, `batches` and `start` take dictionaries of changes."""
+        """Return the tiny configuration; `optim`, `batches`, `start` and `finish` take dictionaries of changes."""
         optim = {"steps": 20, "align_steps": 4, "warmup_steps": 2, "encoder_lr": 1e-3, "adapter_lr": 1e-2}
         batches = {"tokens": 120, "text_tokens": 20, "window": 16}
         return TrainConfig(
@@ -45,6 +45,7 @@ class World:
                     "optim": OptimConfig(**(optim | changes.get("optim", {}))),
                     "batches": BatchConfig(**(batches | changes.get("batches", {}))),
                     "start": StartConfig(**({"clips": 8} | changes.get("start", {}))),
+                    "finish": FinishConfig(**({"clips": 8} | changes.get("finish", {}))),
                 }
             )
         )

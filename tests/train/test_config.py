@@ -11,7 +11,7 @@ from uniwhisper.errors import ConfigError
 from uniwhisper.instructions import InstructionConfig
 from uniwhisper.train.config import TrainConfig, from_json, override
 from uniwhisper.train.optim import OptimConfig
-from uniwhisper.train.warm_start import StartConfig
+from uniwhisper.train.warm_start import FinishConfig, StartConfig
 
 
 def test_json_goes_there_and_back() -> None:
@@ -22,6 +22,7 @@ def test_json_goes_there_and_back() -> None:
         family_shares={"asr": 0.25},
         optim=OptimConfig(layer_decay=0.9),
         start=StartConfig(calibration="whiten"),
+        finish=FinishConfig(clips=7, calibration="scale"),
         accumulation=3,
         parallel=2,
     )
@@ -112,6 +113,7 @@ def test_hash_is_of_what_decides_the_weights() -> None:
         {"optim": OptimConfig(steps=1)},
         {"batches": BatchConfig(weights={"a": 1.0})},
         {"original_share": 0.5},
+        {"finish": FinishConfig(calibration="center")},
         {"accumulation": 2},
     ]
     assert len({config.hash, *(replace(config, **change).hash for change in changes)}) == len(changes) + 1

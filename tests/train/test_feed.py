@@ -170,6 +170,9 @@ def test_matching_asks_about_true_and_false_texts() -> None:
         asked = {label for label in ("dog", "cat", "owl", "frog") if label in example.prompt}
         assert len(asked) == 1
         assert (asked == set(clip.annotation.labels)) == (example.answer == "yes")
+    of_dog = [example.prompt for clip, example in examples if clip is ZOO[0]]
+    false = {label for label in ("cat", "owl", "frog") if any(label in prompt for prompt in of_dog)}
+    assert false == {"cat", "owl", "frog"}  # from all over the source, another one in every epoch
 
 
 def test_matching_among_equal_clips_has_no_false_text() -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import tiny_lm
 from torch import Tensor
 
+from tiny import tiny_lm
 from uniwhisper.batches import Draw
 from uniwhisper.train import loop
 from uniwhisper.train.config import TrainConfig

@@ -17,6 +17,7 @@ from torch import Tensor
 from uniwhisper.checkpoint import latest_checkpoint, load_audio_model
 from uniwhisper.errors import AudioError, CheckpointError, ConfigError
 from uniwhisper.files import read_json
+from uniwhisper.model.packing import segment_means
 from uniwhisper.train import loop
 from uniwhisper.train.config import TrainConfig, from_json
 from uniwhisper.train.loop import Interrupted, Run, _start, build_model, group_by_source, train, train_step
@@ -186,6 +187,28 @@ def test_original_share_mixes_the_start_back_in(
         assert torch.equal(found[1.0][name], original[name])
         torch.testing.assert_close(found[0.25][name], 0.75 * trained + 0.25 * original[name], atol=1e-6, rtol=0)
     assert not torch.equal(found[0.0]["encoder.conv1.weight"], original["encoder.conv1.weight"])
+
+
+def test_finish_calibrates_what_was_trained(world: World, config: Callable[..., TrainConfig], tmp_path: Path) -> None:
+    options: dict[str, Any] = {"optim": {"steps": 6, "align_steps": 1}}
+    plain, scaled = (
+        load_audio_model(
+            train(config(finish={"calibration": kind}, **options), world.clips, tmp_path / kind, quiet=True)
+        )
+        for kind in ("none", "scale")
+    )
+    assert digest(plain.encoder) == digest(scaled.encoder)  # it changes the subsampler alone
+    assert digest(plain.subsampler) != digest(scaled.subsampler)
+    run = start(world, config(**options), tmp_path / "other")
+    batches, number = [], 6
+    while sum(len(batch.mels) for batch in batches) < 8:
+        wanted = 8 - sum(len(batch.mels) for batch in batches)
+        batches.append(run.feed.collate(run.order.batch(number)[:wanted]))
+        number += 1
+    with torch.no_grad():
+        means = torch.cat([segment_means(scaled(batch.mels, batch.silence)) for batch in batches])
+    torch.testing.assert_close(means.mean(dim=0), torch.zeros(32), atol=1e-3, rtol=0)
+    torch.testing.assert_close(means.std(dim=0), torch.ones(32), atol=1e-3, rtol=0)
 
 
 def test_ema_is_the_average_of_what_was_trained(

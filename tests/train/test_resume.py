@@ -52,7 +52,12 @@ loop.train(config, clips, folder / "out", quiet=True)
 def config(world: World) -> TrainConfig:
     """Everything that a checkpoint has to carry: moments, an average, the start, a place within the data."""
     return world.config(
-        optim={"steps": STEPS}, accumulation=2, ema_decay=0.8, original_share=0.25, start={"calibration": "center"}
+        optim={"steps": STEPS},
+        accumulation=2,
+        ema_decay=0.8,
+        original_share=0.25,
+        start={"calibration": "center"},
+        finish={"calibration": "scale"},
     )
 
 

@@ -7,13 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from uniwhisper.errors import ConfigError
-from uniwhisper.model.packing import segment_means
 from uniwhisper.train.config import TrainConfig
 from uniwhisper.train.loop import Run, _start, group_by_source
-from uniwhisper.train.warm_start import StartConfig, calibration, warm_start
+from uniwhisper.train.warm_start import FinishConfig, StartConfig, calibrate, calibration, clip_means, warm_start
 
 from .conftest import World
 
@@ -29,18 +27,13 @@ def started(world: World, config: Callable[..., TrainConfig], tmp_path: Path) ->
     return start
 
 
-def features(run: Run, batches: list[Any]) -> Tensor:
-    with torch.no_grad():
-        return torch.cat([segment_means(run.model.audio(batch.mels, batch.silence)) for batch in batches])
-
-
 def test_ridge_is_the_closed_form_at_the_size_of_the_embeddings(started: Callable[..., Run]) -> None:
     run = started(clips=0)
     batches = [run.feed.batch(number) for number in range(3)]
     report = warm_start(run.model, batches, StartConfig(ridge=5.0))
     model = run.model
     with torch.no_grad():
-        x = model.adapter.norm(features(run, batches)).double().numpy()
+        x = model.adapter.norm(clip_means(run.model, batches)).double().numpy()
     embedding = model.decoder.embedding.double().numpy()
     y = np.stack([embedding[list(turn.answer)].mean(axis=0) for batch in batches for turn in batch.turns])
     # Ridge as least squares with extra rows, which is another way to the same solution.
@@ -84,6 +77,24 @@ def test_means_of_random_features_are_mapped_as_asked() -> None:
             torch.testing.assert_close(transform, transform.T, atol=1e-4, rtol=1e-4)  # the symmetric root
 
 
+def test_clip_means_are_the_means_of_the_clips_frames(started: Callable[..., Run]) -> None:
+    run = started(clips=0)
+    batches = [run.feed.batch(number) for number in range(2)]
+    means = clip_means(run.model, batches)
+    with torch.no_grad():
+        clips = [(m, s) for batch in batches for m, s in zip(batch.mels, batch.silence, strict=True)]
+        alone = [run.model.audio([mel], [silence]).values.mean(dim=0) for mel, silence in clips]
+    torch.testing.assert_close(means, torch.stack(alone), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["none", "center", "scale", "whiten"])
+def test_calibrate_returns_what_the_model_computes_afterwards(started: Callable[..., Run], kind: str) -> None:
+    run = started(clips=0)
+    batches = [run.feed.batch(number) for number in range(4)]
+    returned = calibrate(run.model, clip_means(run.model, batches), kind=kind, shrinkage=0.2)
+    torch.testing.assert_close(returned, clip_means(run.model, batches), atol=1e-3, rtol=1e-3)
+
+
 def test_shrinkage_holds_noise_down() -> None:
     means = torch.randn(50, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 1e-4])
     gains = [float(calibration(means, "whiten", shrinkage)[1][1, 1]) for shrinkage in (1e-6, 0.1, 1.0)]
@@ -94,9 +105,9 @@ def test_shrinkage_holds_noise_down() -> None:
 def test_calibration_is_folded_into_the_audio_model(started: Callable[..., Run], kind: str) -> None:
     run = started(clips=0)
     batches = [run.feed.batch(number) for number in range(3)]
-    before = features(run, batches)
+    before = clip_means(run.model, batches)
     warm_start(run.model, batches, StartConfig(calibration=kind))
-    after = features(run, batches)
+    after = clip_means(run.model, batches)
     if kind == "none":
         assert torch.equal(before, after)
         return
@@ -120,6 +131,12 @@ def test_ridge_fits_the_calibrated_features(started: Callable[..., Run]) -> None
 def test_impossible_settings_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="start"):
         StartConfig(**change)
+
+
+@pytest.mark.parametrize("change", [{"calibration": "zca"}, {"clips": 1}, {"shrinkage": 0.0}])
+def test_impossible_finishes_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="finish"):
+        FinishConfig(**change)
 
 
 @pytest.mark.xfail(reason="without clips the calibration asked for is left out without a word", strict=True)

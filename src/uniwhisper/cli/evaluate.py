@@ -37,10 +37,10 @@ __all__ = ["command"]
 )
 @click.option(
     "--overlap",
-    type=click.Choice(["error", "drop", "allow"]),
-    default="error",
+    type=click.Choice(["drop", "error", "allow"]),
+    default="drop",
     show_default=True,
-    help="What to do with a speaker or group on both sides of a split.",
+    help="A speaker or group on both sides of a split: drop its clips from the training side, refuse, or allow.",
 )
 @click.option("--domain", "domains", multiple=True, metavar="TASK=DOMAIN", help="speech, sound or music; repeatable.")
 def command(
@@ -70,6 +70,7 @@ def command(
         tables,
         out,
         seeds=seeds,
+        frames=frames,
         overlap=cast("Overlap", overlap),
         domains=_domains(domains),
     )

@@ -67,9 +67,11 @@ def command(
 
 
 def _train(config: TrainConfig, clips: Sequence[Clip], out: Path, stop_after: int | None) -> None:
+    from uniwhisper.allocator import keep_freed_memory
     from uniwhisper.checkpoint import latest_checkpoint
     from uniwhisper.train.loop import Interrupted, train
 
+    keep_freed_memory()
     try:
         encoder = train(config, clips, out, stop_after=stop_after)
     except Interrupted as e:

@@ -33,8 +33,14 @@ class Subsampler(nn.Module):
         super().__init__()
         self.conv = nn.Conv1d(width, width, kernel_size=STRIDE, stride=STRIDE)
         with torch.no_grad():
+            self.bias.zero_()
             self.conv.weight.copy_(torch.eye(width)[:, :, None].expand(-1, -1, STRIDE) / STRIDE)
-            self.conv.bias.zero_()
+
+    @property
+    def bias(self) -> Tensor:
+        """Return the convolution's bias, which it always has."""
+        assert self.conv.bias is not None
+        return self.conv.bias
 
     def forward(self, frames: Packed) -> Packed:
         """Return 40 ms frames, `ceil(T_i / 2)` a clip; a lone last frame is convolved with itself."""
@@ -47,9 +53,9 @@ class Subsampler(nn.Module):
     def calibrate(self, mean: Float[Tensor, " D"], transform: Float[Tensor, "D D"]) -> None:
         """Fold the affine map `transform @ (frame - mean)` into the convolution, so that its outputs are mapped so."""
         weight = torch.einsum("ij,jkt->ikt", transform, self.conv.weight)
-        bias = transform @ (self.conv.bias - mean)
+        bias = transform @ (self.bias - mean)
         self.conv.weight.copy_(weight)
-        self.conv.bias.copy_(bias)
+        self.bias.copy_(bias)
 
 
 class Adapter(nn.Module):

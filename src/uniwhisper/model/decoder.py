@@ -117,7 +117,7 @@ class Decoder(nn.Module):
         if self._fast is not None:
             return self._fast(inputs, lengths)
         positions = torch.cat([torch.arange(n, device=inputs.device) for n in lengths])
-        base = self.lm.base_model
+        base: Any = self.lm.base_model
         return base(
             inputs_embeds=inputs[None], position_ids=positions[None], use_cache=False, segment_lengths=tuple(lengths)
         ).last_hidden_state[0]
@@ -196,12 +196,26 @@ def _dialogue(tokenizer: Any) -> Dialogue:
     if not getattr(tokenizer, "chat_template", None):
         end = () if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)
         return Dialogue(opening=(), middle=(), closing=end)
-    system, mark, reply = {"role": "system", "content": "S"}, "<<prompt>>", "<<answer>>"
-    user = {"role": "user", "content": mark}
-    before = tokenizer.apply_chat_template([system], tokenize=False)
-    asked = tokenizer.apply_chat_template([system, user], tokenize=False, add_generation_prompt=True)
-    full = tokenizer.apply_chat_template([system, user, {"role": "assistant", "content": reply}], tokenize=False)
+    mark, reply = "<<prompt>>", "<<answer>>"
+    system, before = _system_turn(tokenizer)
+    asked_turns = [*system, {"role": "user", "content": mark}]
+    asked = tokenizer.apply_chat_template(asked_turns, tokenize=False, add_generation_prompt=True)
+    full = tokenizer.apply_chat_template([*asked_turns, {"role": "assistant", "content": reply}], tokenize=False)
     opening, middle = asked.removeprefix(before).split(mark)
     closing = full.split(reply)[1]
     closing_ids = ids(closing)[:1] if closing else ()
     return Dialogue(opening=ids(opening), middle=ids(middle), closing=closing_ids or (tokenizer.eos_token_id,))
+
+
+def _system_turn(tokenizer: Any) -> tuple[list[dict[str, str]], str]:
+    """Return a system turn and its text, to be cut off again; nothing where the template refuses system turns.
+
+    Templates that know system turns add one of their own where none is given, so one must be given to be removed.
+    """
+    from jinja2 import TemplateError
+
+    turn = [{"role": "system", "content": "S"}]
+    try:
+        return turn, tokenizer.apply_chat_template(turn, tokenize=False)
+    except TemplateError:
+        return [], ""

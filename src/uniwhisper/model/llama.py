@@ -3,7 +3,8 @@
 transformers spends a frozen LM's time on small operations: a norm is eight passes over memory, the three attention and
 two feed-forward projections are separate products, and packed sequences need a mask or one attention call each. Here
 projections are joined once at load time, norms have a hand-written backward, and attention runs once a layer on
-sequences padded on the right, where the causal rule alone keeps padding out of every valid row. Weights are shared with
+sequences padded on the right, where the causal rule alone keeps padding out of every valid row (or sequence by
+sequence, where padding would cost more). Weights are shared with
 the transformers model (the joined matrices replace its own), whose outputs are the reference in the tests.
 
 Shape letters: `L` packed positions, `N` sequences, `S` longest sequence, `Q` width, `H` heads of queries, `K` heads of
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from uniwhisper.model.attention import attend
+from uniwhisper.model.packing import segment_attention
 
 __all__ = ["PackedLlama", "supports"]
 
@@ -58,19 +60,14 @@ class PackedLlama(nn.Module):
         positions = torch.cat([torch.arange(n, device=device) for n in lengths])
         cos, sin = self.rotary(x[None], positions[None])
         cos, sin = cos[0, :, None], sin[0, :, None]
-        longest = max(lengths)
-        starts = torch.arange(len(lengths), device=device).repeat_interleave(torch.tensor(lengths, device=device))
-        places = starts * longest + positions
-        shape = (len(lengths), longest)
+        attention = _Attention(lengths, positions)
         for layer in self.layers:
-            x = x + self._attend(layer, _norm(x, layer.norm1), cos, sin, places, shape)
+            x = x + self._attend(layer, _norm(x, layer.norm1), cos, sin, attention)
             gate, up = functional.linear(_norm(x, layer.norm2), layer.gate_up).chunk(2, dim=-1)
             x = x + functional.linear(functional.silu(gate) * up, layer.down)
         return _norm(x, self.final_norm)
 
-    def _attend(
-        self, layer: _Layer, x: Tensor, cos: Tensor, sin: Tensor, places: Tensor, shape: tuple[int, int]
-    ) -> Tensor:
+    def _attend(self, layer: _Layer, x: Tensor, cos: Tensor, sin: Tensor, attention: _Attention) -> Tensor:
         mixed = functional.linear(x, layer.qkv, layer.qkv_bias).view(len(x), -1, self.head_dim)
         rotated, value = mixed.split([self.heads + self.kv_heads, self.kv_heads], dim=1)
         if layer.q_norm is not None:
@@ -78,12 +75,35 @@ class PackedLlama(nn.Module):
             rotated = torch.cat([_norm(query, layer.q_norm), _norm(key, layer.k_norm)], dim=1)
         first, second = rotated.chunk(2, dim=-1)
         rotated = rotated * cos + torch.cat((-second, first), dim=-1) * sin
-        padded = _Pad.apply(torch.cat([rotated, value], dim=1), places, shape[0] * shape[1])
-        padded = padded.view(*shape, -1, self.head_dim).transpose(1, 2)
-        query, key, value = padded.split([self.heads, self.kv_heads, self.kv_heads], dim=1)
-        out = attend(query, key, value, causal=True)
-        out = _Unpad.apply(out.transpose(1, 2).reshape(shape[0] * shape[1], -1), places)
+        out = attention(torch.cat([rotated, value], dim=1), self.heads, self.kv_heads)
         return functional.linear(out, layer.out, layer.out_bias)
+
+
+class _Attention:
+    """Causal attention within each sequence of a pack, by whichever of two ways computes and keeps less.
+
+    Sequences of similar lengths are padded on the right and attended in one call; where one is much longer than the
+    rest, padding would cost `N * S * S` scores, so they are attended one by one.
+    """
+
+    def __init__(self, lengths: Sequence[int], positions: Tensor) -> None:
+        self.lengths = tuple(lengths)
+        self.shape = (len(lengths), max(lengths))
+        self.padded = self.shape[0] * self.shape[1] ** 2 <= 2 * sum(n * n for n in lengths)
+        numbers = torch.arange(len(lengths), device=positions.device)
+        starts = numbers.repeat_interleave(torch.tensor(self.lengths, device=positions.device))
+        self.places = starts * self.shape[1] + positions
+
+    def __call__(self, x: Float[Tensor, "L heads d"], heads: int, kv_heads: int) -> Float[Tensor, "L Hd"]:
+        """Return the attended rows of `x`, which holds query, key and value heads side by side."""
+        sizes = [heads, kv_heads, kv_heads]
+        if not self.padded:
+            query, key, value = x.transpose(0, 1).split(sizes, dim=0)
+            return segment_attention(query, key, value, self.lengths, causal=True).transpose(0, 1).flatten(1)
+        rows = self.shape[0] * self.shape[1]
+        padded = _Pad.apply(x, self.places, rows).view(*self.shape, *x.shape[1:]).transpose(1, 2)
+        out = attend(*padded.split(sizes, dim=1), causal=True)
+        return _Unpad.apply(out.transpose(1, 2).reshape(rows, -1), self.places)
 
 
 class _Layer:

@@ -6,7 +6,6 @@ Shape letters: `N` clips, `T` frames of all clips together, `D` width, `H` heads
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
 
 import torch
 from jaxtyping import Float
@@ -44,11 +43,9 @@ def segment_attention(
     `K` may divide `H` (grouped queries). A loop over sequences computes no padding at all; one call with a block mask
     would compute every pair of sequences and lose the flash kernel.
     """
-    starts = [0, *accumulate(lengths)]
-    outputs = [
-        attend(query[None, :, a:b], key[None, :, a:b], value[None, :, a:b], causal=causal, scale=scale)[0]
-        for a, b in pairwise(starts)
-    ]
+    # `split` and not slices: the backward of each slice would fill and add a matrix as long as the whole pack.
+    parts = zip(*(rows.split(list(lengths), dim=1) for rows in (query, key, value)), strict=True)
+    outputs = [attend(q[None], k[None], v[None], causal=causal, scale=scale)[0] for q, k, v in parts]
     return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
 
 

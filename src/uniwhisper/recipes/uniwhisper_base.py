@@ -11,7 +11,12 @@ __all__ = ["uniwhisper_base"]
 
 
 def uniwhisper_base() -> TrainConfig:
-    """Return the configuration of the longer CPU run."""
+    """Return the quickstart's configuration with 1,800 steps: about 23,000 examples.
+
+    Command: `uniwhisper train uniwhisper_base --data train.csv --out runs/base`.
+    Hardware and time: two CPU cores with bfloat16 instructions, about 40 minutes; 6 GB of memory.
+    Expected: the table in README.md, measured on eight held-out tasks; dev/LOG.md has data, seeds and commit.
+    """
     short = quickstart()
     return replace(
         short,

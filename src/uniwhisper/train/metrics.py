@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,6 +22,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from uniwhisper.files import read_jsonl, write_jsonl
 
 __all__ = ["MetricsLog", "mean_by"]
+
+
+_LINE_EVERY_S = 30.0
+"""Seconds between progress lines where there is no terminal to draw a bar in, as in a log file."""
 
 
 def mean_by(names: Iterable[str], losses: Iterable[float]) -> dict[str, float]:
@@ -53,6 +58,9 @@ class MetricsLog:
             disable=quiet,
         )
         self._task = self._progress.add_task("training", total=total_steps, completed=start, line="")
+        self._total = total_steps
+        self._lines = not quiet and not self._progress.console.is_terminal
+        self._next_line = 0.0
         self._progress.start()
 
     def write(self, row: Mapping[str, Any]) -> None:
@@ -69,6 +77,12 @@ class MetricsLog:
         self._smooth = loss if self._smooth is None else 0.95 * self._smooth + 0.05 * loss
         line = f"loss {self._smooth:.3f}  {row['examples_per_s']:.1f} examples/s  {row['audio_s_per_s']:.0f} audio-s/s"
         self._progress.update(self._task, completed=row["step"] + 1, line=line)
+        if self._lines and time.monotonic() >= self._next_line:
+            left_s = (self._total - row["step"] - 1) * row["seconds"]
+            self._progress.console.print(
+                f"step {row['step'] + 1}/{self._total}  {line}  about {left_s / 60:.0f} min left"
+            )
+            self._next_line = time.monotonic() + _LINE_EVERY_S
 
     def sync(self) -> None:
         """Force everything written so far to disk, before a checkpoint claims it."""
