@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
+from jinja2 import TemplateError
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tiny import tiny_lm
+from tiny import CHAT_TEMPLATE, randomise, tiny_lm, tiny_tokenizer
 from uniwhisper.errors import WeightsError
 from uniwhisper.model.decoder import Decoder, Turn, load_decoder
 from uniwhisper.model.packing import Packed

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -115,7 +116,8 @@ def test_precision_is_that_of_encoder_and_adapter(
     folders: tuple[Path, Path], precision: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, seen = build(folders, precision), []
-    monkeypatch.setattr(model.audio.encoder.layers[1].fc1, "forward", watch(model.audio.encoder.layers[1].fc1, seen))
+    layer: Any = model.audio.encoder.layers[1]
+    monkeypatch.setattr(layer.fc1, "forward", watch(layer.fc1, seen))
     monkeypatch.setattr(model.decoder, "answer_losses", lambda inputs, turns: seen.append(inputs.values.dtype))
     model(mels(), SILENCE, [])
     assert seen == [precision or torch.float32] * 2
