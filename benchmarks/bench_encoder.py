@@ -4,8 +4,8 @@ Checks first that the compatibility mode equals Hugging Face's encoder and that 
 batch, and stops if not. Then times both in float32 and under bf16 autocast, log-mels ready, sides taking turns batch by
 batch. The stock encoder attends to padding, so its frames differ from true-length ones. Two comparisons with the same
 encoder under a key mask take that apart: where every mel frame after the clip is its silence, as ours assumes, both
-must agree; with the extractor's own padding they need not, because its first frame after the clip still sees the clip's last
-samples. How far they then differ is a property of the clips (how loudly they end) and is printed, not hidden.
+must agree, and the script stops if not; with the extractor's own padding they need not, because its first frame after
+the clip still sees the clip's last samples. How far they then differ depends on how loudly clips end; it is printed.
 """
 
 from __future__ import annotations

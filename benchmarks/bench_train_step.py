@@ -1,12 +1,12 @@
 """Our training step against the one written with Hugging Face parts: same clips, weights, loss and precision.
 
 Reads a table or manifest of real clips and the weights named; writes a result file only with `--write`. First it checks
-in float32 that both sides have the same loss and the same encoder gradient, and stops if not. Then it times whole steps
-(forward, backward, clipping, AdamW; features and tokens are ready on both sides), sides taking turns batch by batch,
-and beside them our step with one of its parts taken back at a time. Peak memory and the allocator setting are measured
-in processes of their own. The extractor's first padded mel frame still sees the end of the clip, where ours has the clip's
-silence, so single clips that end loudly differ by more than the check allows a batch; a control with constant silence,
-which must agree, tells that apart from an error. The bound is the ratio of the floating-point operations that lengths alone ask for.
+in float32 that both sides have the same loss and the same encoder gradient, and stops if not. The extractor's first
+padded mel frame still sees the end of the clip, where ours has the clip's silence, so clips that end loudly can fail
+that check; a control with constant silence after every clip tells this apart from an error in the code. Then it times
+whole steps (forward, backward, clipping, AdamW; features and tokens are ready on both sides), sides taking turns batch
+by batch, and beside them our step with one of its parts taken back at a time. Peak memory and the allocator setting are
+measured in processes of their own. The bound is the ratio of the operations that lengths alone ask for.
 """
 
 from __future__ import annotations

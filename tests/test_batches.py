@@ -177,7 +177,6 @@ def test_order_of_the_sources_given_does_not_matter() -> None:
     assert [forward.batch(n) for n in range(9)] == [backward.batch(n) for n in range(9)]
 
 
-@pytest.mark.xfail(reason="more batches than clips in a window: empty batches come out", strict=True)
 def test_clips_above_the_token_budget_come_one_a_batch() -> None:
     plan = BatchOrder({"a": [30.0] * 16}, config=BatchConfig(tokens=100, window=16), seed=0)
     batches = [plan.batch(number) for number in range(plan.batches_per_window)]

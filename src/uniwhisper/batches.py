@@ -103,7 +103,8 @@ class BatchOrder:
                 "raise batches.window or their weight"
             )
         mean_cost = sum(self.weights[name] * float(self.costs[name].mean()) for name in self._names)
-        self.batches_per_window = max(1, round(config.window * mean_cost / config.tokens))
+        # Never more batches than draws: a clip that costs more than `tokens` makes a batch of its own.
+        self.batches_per_window = min(config.window, max(1, round(config.window * mean_cost / config.tokens)))
         self._window = lru_cache(maxsize=2)(self._make_window)
         self._permutations: dict[tuple[str, int], np.ndarray] = {}
 
@@ -161,13 +162,13 @@ class BatchOrder:
 
     def _permutation(self, name: str, epoch: int) -> np.ndarray:
         key = (name, epoch)
-        if key not in self._permutations:
+        permutation = self._permutations.get(key)
+        if permutation is None:
             if len(self._permutations) > 4 * len(self._names):
                 self._permutations.clear()
-            self._permutations[key] = self._rng("epoch", self._names.index(name), epoch).permutation(
-                len(self.costs[name])
-            )
-        return self._permutations[key]
+            permutation = self._rng("epoch", self._names.index(name), epoch).permutation(len(self.costs[name]))
+            self._permutations[key] = permutation
+        return permutation
 
     def _rng(self, purpose: str, *numbers: int) -> np.random.Generator:
         """Return the generator for one purpose; purposes and numbers never share a stream."""

@@ -144,6 +144,8 @@ def load_audio_model(folder: Path) -> AudioModel:
         n_audio_head=config["encoder_attention_heads"],
         n_audio_layer=config["encoder_layers"],
     )
+    if not is_done(folder, sha256_file(folder / "model.safetensors")):
+        raise CheckpointError(f"{folder}: the weights are not the ones that were saved (their hash differs from DONE)")
     model = AudioModel(AudioEncoder(dims))
     try:
         model.load_state_dict(_load(folder / "model.safetensors"))

@@ -22,7 +22,7 @@ from torch import Tensor
 from uniwhisper import audio
 from uniwhisper.cache import EmbeddingCache, array_hash, audio_hash, embedding_key
 from uniwhisper.checkpoint import load_audio_model
-from uniwhisper.errors import AudioError, ConfigError, EncoderError
+from uniwhisper.errors import AudioError, CheckpointError, ConfigError, EncoderError
 from uniwhisper.files import content_hash, read_json, sha256_file
 from uniwhisper.mel import log_mel_batch, silence_value
 from uniwhisper.model.encoder import load_encoder
@@ -98,7 +98,7 @@ class AudioEmbedder:
             AudioError: A file or array is not usable audio; the message names it.
         """
         items = [inputs] if isinstance(inputs, str | os.PathLike) or hasattr(inputs, "ndim") else list(inputs)
-        keys = [self._key(item, sample_rate) for item in items] if cache else []
+        keys = [self._key(item, sample_rate, number) for number, item in enumerate(items)] if cache else []
         vectors = self._store.get_many(keys) if cache else {}
         wanted = [n for n in range(len(items)) if not cache or keys[n] not in vectors]
         result = np.zeros((len(items), self.dim), dtype=np.float32)
@@ -136,11 +136,11 @@ class AudioEmbedder:
             self._cache = EmbeddingCache()
         return self._cache
 
-    def _key(self, item: Any, sample_rate: int) -> str:
+    def _key(self, item: Any, sample_rate: int, number: int) -> str:
         if isinstance(item, str | os.PathLike):
             content = audio_hash(item)
         else:
-            content = array_hash(audio.to_wave(item, sample_rate))
+            content = array_hash(_wave(item, sample_rate, number))
         return embedding_key(encoder=self.fingerprint, preprocessing=_PREPROCESSING, kind="mean", audio=content)
 
     def _encode(
@@ -212,6 +212,10 @@ def load(
     if trained is not None:
         model, label = load_audio_model(trained), str(name)
         weights = trained / "model.safetensors"
+    elif _is_run(folder):
+        raise CheckpointError(
+            f"expected a finished run at {folder}, found one without an encoder: run its train command again to go on"
+        )
     else:
         source = resolve(str(name))
         model, label = AudioModel(load_encoder(source)), str(name)
@@ -224,6 +228,11 @@ def load(
 def _is_trained(folder: Path) -> bool:
     config = folder / "config.json"
     return config.is_file() and read_json(config).get("format") == "uniwhisper-encoder"
+
+
+def _is_run(folder: Path) -> bool:
+    config = folder / "config.json"
+    return config.is_file() and {"key", "config"} <= set(read_json(config))
 
 
 def _wave(item: Any, sample_rate: int, number: int) -> np.ndarray:

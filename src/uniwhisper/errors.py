@@ -9,6 +9,7 @@
     |-- AudioError                       a file or array is not audio that can be used
     |-- WeightsError                     pretrained weights cannot be found, verified or converted
     |-- CheckpointError                  a training folder cannot be resumed or loaded
+    |-- TrainingError                    a training run cannot go on
     |-- EncoderError                     an encoder breaks the embedding protocol
     |-- TaskError                        an evaluation task cannot be run on the data given
     `-- ReportError                      results cannot be read or drawn
@@ -29,6 +30,7 @@ __all__ = [
     "ReportError",
     "SourceError",
     "TaskError",
+    "TrainingError",
     "UniWhisperError",
     "WeightsError",
 ]
@@ -68,6 +70,10 @@ class WeightsError(UniWhisperError):
 
 class CheckpointError(UniWhisperError):
     """A training folder cannot be resumed or loaded."""
+
+
+class TrainingError(UniWhisperError):
+    """A training run cannot go on."""
 
 
 class EncoderError(UniWhisperError):

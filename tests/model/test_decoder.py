@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from jinja2 import TemplateError
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -236,7 +235,6 @@ ODD_ONES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.xfail(reason="LMs that are more than embedding, causal attention and head get another loss", strict=True)
 @pytest.mark.parametrize("name", sorted(ODD_ONES))
 def test_an_lm_that_cannot_be_packed_exactly_is_refused(tmp_path: Path, name: str) -> None:
     tokenizer = tiny_tokenizer()
@@ -253,18 +251,18 @@ def test_an_lm_that_cannot_be_packed_exactly_is_refused(tmp_path: Path, name: st
         load_decoder(tmp_path)
 
 
-NO_SYSTEM = CHAT_TEMPLATE.replace(
-    "{% for", "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}{% for", 1
-)
+REFUSALS = {
+    "system": "messages[0]['role'] == 'system'",
+    "no user": "not messages | selectattr('role', 'equalto', 'user') | list",
+}
 
 
-@pytest.mark.xfail(
-    reason="the template is asked for a system turn, which some refuse", strict=True, raises=TemplateError
-)
-def test_chat_template_without_a_system_role_serves(tmp_path: Path) -> None:
+@pytest.mark.parametrize("refused", sorted(REFUSALS))
+def test_chat_template_that_refuses_a_system_turn_serves(tmp_path: Path, refused: str) -> None:
     folder = tiny_lm(tmp_path, chat=True)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.chat_template = NO_SYSTEM
+    check = "{% if " + REFUSALS[refused] + " %}{{ raise_exception('refused') }}{% endif %}"
+    tokenizer.chat_template = check + CHAT_TEMPLATE
     tokenizer.save_pretrained(folder)
     decoder = load_decoder(folder)
     assert tokenizer.decode(decoder.dialogue.opening).endswith("<|im_start|>user\n")

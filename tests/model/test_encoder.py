@@ -147,7 +147,6 @@ def test_front_end_is_the_stock_one_at_valid_frames(encoder: AudioEncoder, hf: A
     torch.testing.assert_close(hidden[rows][4 : 4 + valid], expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.xfail(reason="conv1 reads silence beyond the window where the stock encoder reads zeros", strict=True)
 @pytest.mark.parametrize("num_frames", [2999, 3000])
 def test_front_end_of_a_full_window_ends_as_the_stock_one(encoder: AudioEncoder, hf: Any, num_frames: int) -> None:
     mel = random_mel(num_frames)

@@ -148,7 +148,6 @@ def test_a_folder_of_other_clips_is_refused(finished: tuple[Path, TrainConfig], 
         train(finished[1], world.clips[:-1], finished[0], quiet=True)
 
 
-@pytest.mark.xfail(reason="the run's key holds ids and paths of the clips, not what is known about them", strict=True)
 @pytest.mark.parametrize("change", ["duration", "annotation"])
 def test_a_folder_of_clips_that_changed_is_refused(
     finished: tuple[Path, TrainConfig], world: World, change: str
@@ -244,9 +243,6 @@ def test_a_clip_that_cannot_be_read_stops_the_run_by_name(
         train(config(start={"clips": 0}), clips, tmp_path / "out", quiet=True)
 
 
-@pytest.mark.xfail(
-    reason="a loss that is not finite ends as an error of the JSON writer", strict=True, raises=ValueError
-)
 def test_a_loss_that_is_not_finite_stops_the_run_by_step(
     world: World, config: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ from uniwhisper.train.metrics import MetricsLog, mean_by, read_metrics
 
 
 def row(step: int, **changes: Any) -> dict[str, Any]:
-    values = {"step": step, "loss": 2.0 - step / 10, "examples_per_s": 3.0, "audio_s_per_s": 9.0}
+    values = {"step": step, "loss": 2.0 - step / 10, "examples_per_s": 3.0, "audio_s_per_s": 9.0, "seconds": 90.0}
     return values | {"loss_by_source": {"bells": 1.5}} | changes
 
 
@@ -47,7 +47,13 @@ def test_tensorboard_gets_every_number(tmp_path: Path) -> None:
         log.write(row(1))
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
-    assert set(events.Tags()["scalars"]) == {"loss", "examples_per_s", "audio_s_per_s", "loss_by_source/bells"}
+    assert set(events.Tags()["scalars"]) == {
+        "loss",
+        "examples_per_s",
+        "audio_s_per_s",
+        "seconds",
+        "loss_by_source/bells",
+    }
     assert [(event.step, pytest.approx(event.value)) for event in events.Scalars("loss")] == [(0, 2.0), (1, 1.9)]
 
 
@@ -57,7 +63,7 @@ def test_progress_says_loss_and_speed(tmp_path: Path, capsys: pytest.CaptureFixt
         log.write(row(1))
     shown = capsys.readouterr()
     assert shown.out == ""
-    for part in ("2/2", "loss 1.995", "3.0 examples/s", "9 audio-s/s"):
+    for part in ("2/2", "loss 1.995", "3.0 examples/s", "9 audio-s/s", "step 1/2", "about 2 min left"):
         assert part in shown.err
 
 

@@ -139,13 +139,11 @@ def test_impossible_finishes_are_refused(change: dict[str, Any]) -> None:
         FinishConfig(**change)
 
 
-@pytest.mark.xfail(reason="without clips the calibration asked for is left out without a word", strict=True)
 def test_calibration_without_clips_is_refused() -> None:
     with pytest.raises(ConfigError):
         StartConfig(clips=0, calibration="whiten")
 
 
-@pytest.mark.xfail(reason="one answer only: 0 / 0 becomes NaN, which JSON refuses", strict=True)
 def test_clips_with_one_answer_are_no_obstacle(started: Callable[..., Run]) -> None:
     run = started(clips=0)
     batch = run.feed.batch(0)

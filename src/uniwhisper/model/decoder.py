@@ -27,6 +27,7 @@ from uniwhisper.model.packing import Packed, segment_attention
 __all__ = ["Decoder", "Dialogue", "Turn", "load_decoder"]
 
 _ATTENTION = "uniwhisper_packed"
+_PACKING_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,7 +40,7 @@ class Turn:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dialogue:
-    """Token ids that the decoder's chat template puts around an example; all empty for a base model."""
+    """Token ids that the decoder's chat template puts around an example; a base model has only a closing token."""
 
     opening: tuple[int, ...]
     """Before the audio: the start of the user's turn."""
@@ -107,7 +108,7 @@ class Decoder(nn.Module):
             targets.extend(turn.answer)
             lengths.append(total)
             start += total
-        inputs = embedding[torch.tensor(ids, device=device)]
+        inputs = self.lm.get_input_embeddings()(torch.tensor(ids, device=device))  # type: ignore[operator]
         inputs = inputs.index_put((torch.tensor(audio_rows, device=device),), audio.values.to(inputs.dtype))
         states = self.states(inputs, lengths)
         return states[torch.tensor(rows, device=device)], torch.tensor(targets, device=device)
@@ -151,16 +152,38 @@ def load_decoder(folder: Path, *, dtype: torch.dtype = torch.float32) -> Decoder
     """Return the frozen LM stored in a hub-layout folder.
 
     Raises:
-        WeightsError: transformers cannot load the folder as a causal LM.
+        WeightsError: transformers cannot load the folder as a causal LM, or its packed outputs are not its own: some
+            architectures mix the sequences of a pack or change the logits after the head.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        lm = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+        lm = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as e:
         raise WeightsError(f"expected a causal LM with tokenizer in {folder} (hub layout), found: {e}") from e
-    return Decoder(lm, tokenizer)
+    decoder = _checked(lm, tokenizer, folder)
+    return decoder if dtype == torch.float32 else Decoder(lm.to(dtype), tokenizer)
+
+
+@torch.no_grad()
+def _checked(lm: Any, tokenizer: Any, folder: Path) -> Decoder:
+    """Return the decoder of a float32 `lm` after comparing two packed sequences with the LM's own logits.
+
+    In float32, because bfloat16 rounding alone can change the logits of a meaningless sequence by a third.
+    """
+    ids = [torch.arange(3, 3 + length) % lm.config.get_text_config().vocab_size for length in (9, 5)]
+    expected = torch.cat([lm(input_ids=row[None], use_cache=False).logits[0] for row in ids])
+    decoder = Decoder(lm, tokenizer)
+    inputs = lm.get_input_embeddings()(torch.cat(ids))
+    found = lm.get_output_embeddings()(decoder.states(inputs, [len(row) for row in ids]))
+    error = float((found - expected).norm() / expected.norm())
+    if not error < _PACKING_TOLERANCE:
+        raise WeightsError(
+            f"{folder}: expected an LM that can be packed exactly, found that packing changes the logits of "
+            f"{lm.config.model_type!r} by {error:.1%}. Use a Llama, Qwen2, Qwen3, GPT-2, OLMo or Phi model"
+        )
+    return decoder
 
 
 def _register_attention() -> None:
@@ -175,7 +198,14 @@ def _packed_attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any
 ) -> tuple[Tensor, None]:
     """Attend causally within each sequence of the pack; shapes as transformers' attention interface has them."""
-    lengths = kwargs.get("segment_lengths") or (query.shape[2],)
+    lengths = kwargs.get("segment_lengths")
+    window = kwargs.get("sliding_window")
+    if lengths is None or kwargs.get("softcap") is not None or (window is not None and window < max(lengths)):
+        raise WeightsError(
+            f"expected plain causal attention over whole sequences, found {type(module).__name__} with "
+            f"softcap {kwargs.get('softcap')}, sliding window {window}, segments {lengths}. "
+            "Use a Llama, Qwen2, Qwen3, GPT-2, OLMo or Phi model as decoder"
+        )
     output = segment_attention(query[0], key[0], value[0], lengths, causal=True, scale=kwargs.get("scaling"))
     return output.transpose(0, 1)[None], None
 

@@ -132,7 +132,7 @@ class AudioEncoder(nn.Module):
         starts = [0, *accumulate(slots)]
         row = torch.cat(
             [
-                functional.pad(functional.pad(mel, (0, slot - _LEAD - mel.shape[1]), value=value), (_LEAD, 0))
+                functional.pad(self._with_tail(mel, slot - _LEAD, value), (_LEAD, 0))
                 for mel, slot, value in zip(mels, slots, silence, strict=True)
             ],
             dim=1,
@@ -149,6 +149,12 @@ class AudioEncoder(nn.Module):
             ]
         )
         return hidden, rows
+
+    def _with_tail(self, mel: Float[Tensor, "M F"], size: int, silence: float) -> Float[Tensor, "M size"]:
+        """Return `mel` followed by its silence; past the end of a full window by zeros, as the stock encoder has it."""
+        within = min(size, max(2 * self.dims.n_audio_ctx, mel.shape[1])) - mel.shape[1]
+        filled = functional.pad(mel, (0, within), value=silence)
+        return functional.pad(filled, (0, size - filled.shape[1]))
 
     def _check(self, mels: Sequence[Tensor]) -> None:
         limit = 2 * self.dims.n_audio_ctx

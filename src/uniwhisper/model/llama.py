@@ -52,7 +52,7 @@ class PackedLlama(nn.Module):
         self.head_dim = getattr(config, "head_dim", None) or config.hidden_size // self.heads
         self.rotary = lm.model.rotary_emb
         self.final_norm = lm.model.norm
-        self.layers = [_Layer(layer) for layer in lm.model.layers]
+        self.layers = nn.ModuleList(_Layer(layer) for layer in lm.model.layers)
 
     def forward(self, x: Float[Tensor, "L Q"], lengths: Sequence[int]) -> Float[Tensor, "L Q"]:
         """Return the final hidden states; each sequence has positions from 0 and sees itself alone."""
@@ -106,17 +106,23 @@ class _Attention:
         return _Unpad.apply(out.transpose(1, 2).reshape(rows, -1), self.places)
 
 
-class _Layer:
+class _Layer(nn.Module):
     """Joined weights of one layer; the transformers modules keep views of them, so nothing is stored twice."""
 
+    qkv: Tensor
+    qkv_bias: Tensor | None
+    gate_up: Tensor
+
     def __init__(self, layer: Any) -> None:
+        super().__init__()
         attention, mlp = layer.self_attn, layer.mlp
         projections = (attention.q_proj, attention.k_proj, attention.v_proj)
-        self.qkv = _join(projections)
+        self.register_buffer("qkv", _join(projections), persistent=False)
         biases = [p.bias for p in projections]
-        self.qkv_bias = None if biases[0] is None else torch.cat([b.detach() for b in biases])
+        joined = None if biases[0] is None else torch.cat([b.detach() for b in biases])
+        self.register_buffer("qkv_bias", joined, persistent=False)
         self.out, self.out_bias = attention.o_proj.weight, attention.o_proj.bias
-        self.gate_up = _join((mlp.gate_proj, mlp.up_proj))
+        self.register_buffer("gate_up", _join((mlp.gate_proj, mlp.up_proj)), persistent=False)
         self.down = mlp.down_proj.weight
         self.norm1, self.norm2 = layer.input_layernorm, layer.post_attention_layernorm
         self.q_norm, self.k_norm = getattr(attention, "q_norm", None), getattr(attention, "k_norm", None)

@@ -95,12 +95,19 @@ def _build(kind: type, value: Mapping[str, Any], where: str) -> Any:
     unknown = sorted(set(value) - set(hints))
     if unknown:
         raise ConfigError(f"config {where or 'top level'}: unknown fields {unknown}; known: {sorted(hints)}")
-    return kind(
-        **{
-            name: _build(hints[name], item, f"{where}{name}.") if is_dataclass(hints[name]) else item
-            for name, item in value.items()
-        }
-    )
+    return kind(**{name: _value(hints[name], item, f"{where}{name}") for name, item in value.items()})
+
+
+def _value(hint: Any, item: Any, where: str) -> Any:
+    if is_dataclass(hint):
+        if not isinstance(item, Mapping):
+            raise ConfigError(f"config {where}: expected an object, found {item!r}")
+        return _build(hint, item, f"{where}.")  # type: ignore[arg-type]
+    kinds = {bool: bool, int: int, float: (int, float), str: str, dict[str, float]: dict}
+    expected = kinds.get(hint, str)  # the rest are choices spelled as text
+    if not isinstance(item, expected) or (isinstance(item, bool) and hint is not bool):
+        raise ConfigError(f"config {where}: expected {getattr(hint, '__name__', hint)}, found {item!r}")
+    return float(item) if hint is float else item
 
 
 def override(config: Any, assignment: str) -> Any:

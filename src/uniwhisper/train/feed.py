@@ -71,6 +71,9 @@ def seeded(*parts: object) -> int:
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "big") >> 1
 
 
+_TAKES_NEGATIVE = ("audio_text_matching", "question_answering")
+
+
 def draw_example(
     clip: Clip, others: Sequence[Clip], *, seed: int, epoch: int, config: InstructionConfig, shares: Mapping[str, float]
 ) -> Example:
@@ -91,7 +94,7 @@ def draw_example(
     family = names[min(int(np.searchsorted(np.cumsum(weights), point, side="right")), len(names) - 1)]
     negative = _other_text(clip, others, seeded(seed, "negative", clip.source, clip.id, epoch))
     return render(
-        clip, family, seeded(seed, epoch), config=config, negative=negative if family == "audio_text_matching" else ""
+        clip, family, seeded(seed, epoch), config=config, negative=negative if family in _TAKES_NEGATIVE else ""
     )
 
 

@@ -29,8 +29,9 @@ from uniwhisper.checkpoint import (
     save_audio_model,
     save_checkpoint,
 )
-from uniwhisper.errors import CheckpointError, ConfigError, UniWhisperError
+from uniwhisper.errors import CheckpointError, ConfigError, TrainingError, UniWhisperError
 from uniwhisper.files import content_hash, is_done, mark_done, read_json, write_json
+from uniwhisper.manifest import clip_to_json
 from uniwhisper.model.decoder import load_decoder
 from uniwhisper.model.encoder import load_encoder
 from uniwhisper.model.uniwhisper import AudioModel, UniWhisper
@@ -119,7 +120,7 @@ def train(
         CheckpointError: `out` belongs to another configuration or other clips.
     """
     sources = group_by_source(clips)
-    key = content_hash([config.hash, [(c.source, c.id, c.path) for c in clips if c.split == "train"]])
+    key = content_hash([config.hash, [_identity(clip) for clip in clips if clip.split == "train"]])
     encoder_folder = out / "encoder"
     if is_done(out, key):
         return encoder_folder
@@ -133,6 +134,11 @@ def train(
     _finish(run, encoder_folder)
     mark_done(out, key)
     return encoder_folder
+
+
+def _identity(clip: Clip) -> dict[str, Any]:
+    """Return everything about a clip that decides what is trained; where its file lies does not."""
+    return {name: value for name, value in clip_to_json(clip).items() if name != "path"}
 
 
 def _steps(run: Run, log: MetricsLog, key: str, stop: list[int], stop_after: int | None) -> None:
@@ -165,6 +171,7 @@ def train_step(run: Run, group: Sequence[Batch]) -> dict[str, Any]:
     total = sum(batch.num_answer_tokens for batch in group)
     model.freeze_audio(run.step < config.optim.align_steps)
     losses = accumulate_gradients(model, group, parallel=config.parallel)
+    _check_finite(run.step, group, losses)
     norms = clip_gradients(run.optimizer, config.optim.clip_norm)
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
@@ -184,6 +191,18 @@ def train_step(run: Run, group: Sequence[Batch]) -> dict[str, Any]:
         "loss_by_source": mean_by([e.source for e in examples], per_example),
         "loss_by_family": mean_by([e.family for e in examples], per_example),
     }
+
+
+def _check_finite(step: int, group: Sequence[Batch], losses: Sequence[Tensor]) -> None:
+    """Stop before a loss that is not a number reaches the weights; the last checkpoint stays good."""
+    examples = [example for batch in group for example in batch.examples]
+    bad = [e for e, loss in zip(examples, losses, strict=True) if not bool(torch.isfinite(loss))]
+    if bad:
+        names = ", ".join(f"{e.source}/{e.clip_id}" for e in bad[:3])
+        raise TrainingError(
+            f"step {step}: expected finite losses, found {len(bad)} of {len(examples)} that are not ({names}). "
+            "Lower the learning rates, or look at these clips; the last checkpoint is untouched"
+        )
 
 
 def _update_average(run: Run) -> None:

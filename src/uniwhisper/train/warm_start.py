@@ -49,8 +49,12 @@ class StartConfig:
     def __post_init__(self) -> None:
         if self.calibration not in CALIBRATIONS:
             raise ConfigError(f"start.calibration: expected one of {CALIBRATIONS}, found {self.calibration!r}")
-        if self.clips < 0 or self.ridge <= 0 or not 0 < self.shrinkage <= 1:
-            raise ConfigError("start: expected clips >= 0, ridge > 0 and 0 < shrinkage <= 1")
+        if self.clips < 0 or self.clips == 1 or self.ridge <= 0 or not 0 < self.shrinkage <= 1:
+            raise ConfigError("start: expected clips to be 0 or at least 2, ridge > 0 and 0 < shrinkage <= 1")
+        if self.clips == 0 and self.calibration != "none":
+            raise ConfigError(
+                f"start: calibration {self.calibration!r} needs clips to be estimated from, found clips = 0"
+            )
 
 
 def calibration(
@@ -123,7 +127,8 @@ def ridge_start(
     x, y = features - centre_x, targets.double() - centre_y
     gram = x.T @ x + config.ridge * x.var() * torch.eye(x.shape[1], dtype=x.dtype)
     weight = torch.linalg.solve(gram, x.T @ y).T
-    explained = 1 - float((y - x @ weight.T).square().sum() / y.square().sum())
+    spread = float(y.square().sum())
+    explained = 1 - float((y - x @ weight.T).square().sum()) / spread if spread else 0.0
     fitted = x @ weight.T + centre_y
     scale = model.decoder.embedding.float().square().mean().sqrt().double() / fitted.square().mean().sqrt()
     model.adapter.skip.weight.copy_(weight * scale)
