@@ -24,7 +24,7 @@ from uniwhisper.cache import EmbeddingCache, array_hash, audio_hash, embedding_k
 from uniwhisper.checkpoint import load_audio_model
 from uniwhisper.errors import AudioError, CheckpointError, ConfigError, EncoderError
 from uniwhisper.files import content_hash, read_json, sha256_file
-from uniwhisper.mel import log_mel_batch, silence_value
+from uniwhisper.mel import log_mel_tails
 from uniwhisper.model.encoder import load_encoder
 from uniwhisper.model.packing import Packed
 from uniwhisper.model.uniwhisper import AudioModel
@@ -35,7 +35,7 @@ __all__ = ["AudioEmbedder", "Encoder", "Frames", "load"]
 _FRAMES = ("subsampled", "encoder")
 _BATCH_S = 60.0
 """Audio in one forward pass: enough to keep two cores busy, little enough to stay below 1 GB."""
-_PREPROCESSING = "log-mel true length, 30 s windows, v1"
+_PREPROCESSING = "log-mel true length, 30 s windows, v2"
 
 
 @runtime_checkable
@@ -177,11 +177,9 @@ class AudioEmbedder:
 
     def _encode_windows(self, group: Sequence[tuple[int, np.ndarray]], parts: dict[int, list[Tensor]]) -> None:
         waves = [torch.from_numpy(wave).to(self._device) for _, wave in group]
-        mels, lengths = log_mel_batch(waves, self.model.encoder.dims.n_mels)
-        trimmed = [mel[:, :length] for mel, length in zip(mels, lengths.tolist(), strict=True)]
-        silence = [float(silence_value(mel)) for mel in trimmed]
+        mels, tails = zip(*log_mel_tails(waves, self.model.encoder.dims.n_mels), strict=True)
         with torch.autocast(torch.device(self._device).type, dtype=torch.bfloat16, enabled=self._precision == "bf16"):
-            frames: Packed = self.model.encoder(trimmed, silence)
+            frames: Packed = self.model.encoder(mels, tails)
             if self._frames == "subsampled":
                 frames = self.model.subsampler(frames)
         for (number, _), values in zip(group, frames.split(), strict=True):

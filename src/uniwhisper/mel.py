@@ -24,7 +24,15 @@ from torch import Tensor
 from uniwhisper.audio import HOP_LENGTH, N_FFT, SAMPLE_RATE, WINDOW_SAMPLES
 from uniwhisper.errors import AudioError
 
-__all__ = ["log_mel", "log_mel_batch", "log_mel_padded", "mel_filters", "num_mel_frames", "silence_value"]
+__all__ = [
+    "log_mel",
+    "log_mel_batch",
+    "log_mel_padded",
+    "log_mel_tails",
+    "mel_filters",
+    "num_mel_frames",
+    "silence_value",
+]
 
 N_MELS = (80, 128)
 """Mel bins of the released Whisper models: 80 up to large-v2, 128 from large-v3 on."""
@@ -126,6 +134,27 @@ def log_mel_batch(
     Raises:
         AudioError: No wave is given, or one is not usable; the message gives its position.
     """
+    clips = log_mel_tails(waves, n_mels)
+    frames = [own.shape[1] for own, _ in clips]
+    mel = clips[0][0].new_empty(len(waves), n_mels, max(frames))
+    for row, (own, _) in zip(mel, clips, strict=True):
+        row[:, : own.shape[1]] = own
+        row[:, own.shape[1] :] = silence_value(own)
+    return mel, torch.tensor(frames, device=mel.device)
+
+
+@torch.no_grad()
+def log_mel_tails(
+    waves: Sequence[Float[Tensor, " samples"]], n_mels: int = 80
+) -> list[tuple[Float[Tensor, "n_mels frames"], Float[Tensor, "n_mels 2"]]]:
+    """Return the log-mel of every clip at its true length, and the two frames that follow it in a padded window.
+
+    A window of 25 ms centred just after a clip still hears the clip's last samples. The encoder's convolutions read up
+    to two such frames for the last frame of the clip, so they need them to give what they give on the padded window.
+
+    Raises:
+        AudioError: No wave is given, or one is not usable; the message gives its position.
+    """
     if not waves:
         raise AudioError("expected at least one wave for a log-mel batch, found none")
     filters = mel_filters(n_mels).to(waves[0].device)
@@ -133,15 +162,14 @@ def log_mel_batch(
         _check(wave, index)
     frames = [num_mel_frames(len(wave)) for wave in waves]
     log_power = _log_power(_lay_end_to_end(waves, frames), filters)
-    mel = log_power.new_empty(len(waves), n_mels, max(frames))
+    clips = []
     start = 0
     for index, count in enumerate(frames):
-        peak = log_power[start : start + count + _TAIL_FRAMES].amax()
-        own = _scale(log_power[start : start + count], peak, index)
-        mel[index, :, :count] = own
-        mel[index, :, count:] = silence_value(own)
+        heard = log_power[start : start + count + _TAIL_FRAMES]
+        scaled = _scale(heard, heard.amax(), index)
+        clips.append((scaled[:, :count], scaled[:, count:]))
         start += count + _GAP_FRAMES
-    return mel, torch.tensor(frames, device=mel.device)
+    return clips
 
 
 def _check(wave: Tensor, index: int) -> None:

@@ -15,7 +15,7 @@ from uniwhisper import audio
 from uniwhisper.batches import BatchConfig, BatchOrder, Draw
 from uniwhisper.errors import AudioError, ConfigError
 from uniwhisper.instructions import InstructionConfig, families
-from uniwhisper.mel import log_mel, silence_value
+from uniwhisper.mel import log_mel_padded
 from uniwhisper.model.decoder import Turn
 from uniwhisper.train.feed import Feed, WaveStore, draw_example, seeded
 from uniwhisper.types import Annotation, Clip
@@ -68,10 +68,10 @@ def test_a_batch_is_what_its_clips_are(world: World) -> None:
     batch = feed.collate([Draw(source="bells", index=2, epoch=0), Draw(source="talk", index=1, epoch=3)])
     clips = [world.clips[2], world.clips[7]]
     assert [example.clip_id for example in batch.examples] == [clip.id for clip in clips]
-    for mel, silence, clip in zip(batch.mels, batch.silence, clips, strict=True):
-        expected = log_mel(torch.from_numpy(audio.read(clip.path)))
-        torch.testing.assert_close(mel, expected, atol=1e-3, rtol=0)  # 16-bit samples, rounded once more
-        assert silence == pytest.approx(float(silence_value(mel)))
+    for mel, tail, clip in zip(batch.mels, batch.tails, clips, strict=True):
+        wave = torch.from_numpy(audio.read(clip.path))
+        expected = log_mel_padded(wave)[:, : mel.shape[1] + 2]
+        torch.testing.assert_close(torch.cat([mel, tail], dim=1), expected, atol=1e-3, rtol=0)  # 16 bits, rounded again
     assert batch.turns == [turn(example.prompt, example.answer) for example in batch.examples]
     assert batch.num_answer_tokens == sum(len(example.answer) + 1 for example in batch.examples)
     assert batch.audio_s == pytest.approx(sum(clip.duration_s for clip in clips), abs=1e-3)

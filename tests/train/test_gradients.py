@@ -63,7 +63,7 @@ def test_gradient_is_that_of_the_mean_over_answer_tokens(run: Run, draws: tuple[
     batch = run.feed.collate(draws[0] + draws[1])
     found, losses = gradients(run, [batch])
     run.model.zero_grad(set_to_none=True)
-    tokens = run.model(batch.mels, batch.silence, batch.turns)
+    tokens = run.model(batch.mels, batch.tails, batch.turns)
     tokens.mean().backward()
     assert_same(found, {n: p.grad for n, p in run.model.named_parameters() if p.grad is not None}, 1e-7)
     parts = tokens.detach().split([len(turn.answer) for turn in batch.turns])
@@ -90,7 +90,7 @@ def test_step_reports_the_mean_over_the_whole_group(
         return {"encoder": 3.0, "adapter": 4.0}
 
     with torch.no_grad():
-        tokens = torch.cat([run.model(b.mels, b.silence, b.turns) for b in group])
+        tokens = torch.cat([run.model(b.mels, b.tails, b.turns) for b in group])
     expected, _ = gradients(run, [run.feed.collate(draws[0] + draws[1])])
     run.model.zero_grad(set_to_none=True)
     monkeypatch.setattr(loop, "clip_gradients", record)

@@ -205,7 +205,7 @@ def test_finish_calibrates_what_was_trained(world: World, config: Callable[..., 
         batches.append(run.feed.collate(run.order.batch(number)[:wanted]))
         number += 1
     with torch.no_grad():
-        means = torch.cat([segment_means(scaled(batch.mels, batch.silence)) for batch in batches])
+        means = torch.cat([segment_means(scaled(batch.mels, batch.tails)) for batch in batches])
     torch.testing.assert_close(means.mean(dim=0), torch.zeros(32), atol=1e-3, rtol=0)
     torch.testing.assert_close(means.std(dim=0), torch.ones(32), atol=1e-3, rtol=0)
 

@@ -82,7 +82,7 @@ def test_clip_means_are_the_means_of_the_clips_frames(started: Callable[..., Run
     batches = [run.feed.batch(number) for number in range(2)]
     means = clip_means(run.model, batches)
     with torch.no_grad():
-        clips = [(m, s) for batch in batches for m, s in zip(batch.mels, batch.silence, strict=True)]
+        clips = [(m, s) for batch in batches for m, s in zip(batch.mels, batch.tails, strict=True)]
         alone = [run.model.audio([mel], [silence]).values.mean(dim=0) for mel, silence in clips]
     torch.testing.assert_close(means, torch.stack(alone), atol=1e-5, rtol=0)
 

@@ -2,7 +2,8 @@
 
 Parameter names are those of Hugging Face's `WhisperEncoder`, so hub weights load as they are.
 `forward` never computes padding: clips are laid end to end (packing.py), the convolutions see each clip followed by
-its own silence, and attention stays within the clip. A clip's frames therefore do not depend on its batch.
+what follows it in a padded window, and attention stays within the clip. A clip's frames therefore do not depend on its
+batch.
 `forward_padded` is the compatibility mode: the stock 30 s window, every frame attended, silence included.
 
 Shape letters: `B` clips, `M` mel bins, `F` mel frames, `T` encoder frames of all clips together, `D` width, `H` heads.
@@ -29,7 +30,7 @@ __all__ = ["AudioEncoder", "load_encoder"]
 _LEAD = 2
 """Zero frames before each clip in the packed convolution: even, so that stride 2 stays on the clip's even frames."""
 _TAIL = 2
-"""Silence frames after each clip: the last valid output of the two convolutions reads at most two frames past it."""
+"""Frames after each clip that are read: the last output of the two convolutions reads at most two frames past it."""
 
 
 class SelfAttention(nn.Module):
@@ -85,12 +86,12 @@ class AudioEncoder(nn.Module):
         # Sinusoids in every release, never trained: a moving position table would break longer-than-seen clips.
         self.embed_positions.requires_grad_(False)
 
-    def forward(self, mels: Sequence[Float[Tensor, "M F"]], silence: Sequence[float]) -> Packed:
+    def forward(self, mels: Sequence[Float[Tensor, "M F"]], tails: Sequence[Float[Tensor, "M 2"] | float]) -> Packed:
         """Return the frames of every clip, 50 a second, packed.
 
         Args:
             mels: Log-mels at 100 frames a second, each of 1 to `2 * n_audio_ctx` frames.
-            silence: For each clip the log-mel value of digital silence (`mel.silence_value`).
+            tails: For each clip the two frames that follow it (`mel.log_mel_tails`), or one value that both have.
 
         Returns:
             `ceil(F / 2)` frames a clip.
@@ -100,7 +101,7 @@ class AudioEncoder(nn.Module):
         """
         self._check(mels)
         lengths = tuple(-(-mel.shape[1] // 2) for mel in mels)
-        x, rows = self._convolve(mels, silence)
+        x, rows = self._convolve(mels, tails)
         positions = torch.cat([self.embed_positions.weight[:length] for length in lengths])
         x = x[rows] + positions
         return Packed(values=self._transform(x, lengths), lengths=lengths)
@@ -122,18 +123,18 @@ class AudioEncoder(nn.Module):
             x = layer(x, lengths)
         return self.layer_norm(x)
 
-    def _convolve(self, mels: Sequence[Tensor], silence: Sequence[float]) -> tuple[Tensor, Tensor]:
+    def _convolve(self, mels: Sequence[Tensor], tails: Sequence[Tensor | float]) -> tuple[Tensor, Tensor]:
         """Return conv features of one long row of clips, and the numbers of the rows that belong to clips.
 
-        Layout of a clip: `_LEAD` zeros | its mel frames | `_TAIL` (or one more, to stay even) frames of its silence.
+        Layout of a clip: `_LEAD` zeros | its mel frames | its `_TAIL` frames | a zero where that makes it even.
         The stock encoder sees zeros left of a clip in *both* convolutions, so conv1's output there is cleared.
         """
         slots = [_LEAD + mel.shape[1] + _TAIL + mel.shape[1] % 2 for mel in mels]
         starts = [0, *accumulate(slots)]
         row = torch.cat(
             [
-                functional.pad(self._with_tail(mel, slot - _LEAD, value), (_LEAD, 0))
-                for mel, slot, value in zip(mels, slots, silence, strict=True)
+                functional.pad(self._with_tail(mel, tail), (_LEAD, slot - _LEAD - mel.shape[1] - _TAIL))
+                for mel, slot, tail in zip(mels, slots, tails, strict=True)
             ],
             dim=1,
         )
@@ -150,11 +151,11 @@ class AudioEncoder(nn.Module):
         )
         return hidden, rows
 
-    def _with_tail(self, mel: Float[Tensor, "M F"], size: int, silence: float) -> Float[Tensor, "M size"]:
-        """Return `mel` followed by its silence; past the end of a full window by zeros, as the stock encoder has it."""
-        within = min(size, max(2 * self.dims.n_audio_ctx, mel.shape[1])) - mel.shape[1]
-        filled = functional.pad(mel, (0, within), value=silence)
-        return functional.pad(filled, (0, size - filled.shape[1]))
+    def _with_tail(self, mel: Float[Tensor, "M F"], tail: Tensor | float) -> Float[Tensor, "M F+2"]:
+        """Return `mel` and the two frames after it; past the end of a full window zeros, as the stock encoder pads."""
+        frames = tail if isinstance(tail, Tensor) else mel.new_full((len(mel), _TAIL), tail)
+        within = min(_TAIL, max(0, 2 * self.dims.n_audio_ctx - mel.shape[1]))
+        return torch.cat([mel, frames[:, :within], mel.new_zeros(len(mel), _TAIL - within)], dim=1)
 
     def _check(self, mels: Sequence[Tensor]) -> None:
         limit = 2 * self.dims.n_audio_ctx

@@ -28,9 +28,9 @@ class AudioModel(nn.Module):
         self.encoder = encoder
         self.subsampler = Subsampler(encoder.dims.n_audio_state)
 
-    def forward(self, mels: Sequence[Float[Tensor, "M F"]], silence: Sequence[float]) -> Packed:
+    def forward(self, mels: Sequence[Float[Tensor, "M F"]], tails: Sequence[Float[Tensor, "M 2"] | float]) -> Packed:
         """Return 40 ms frames of every clip."""
-        return self.subsampler(self.encoder(mels, silence))
+        return self.subsampler(self.encoder(mels, tails))
 
 
 class UniWhisper(nn.Module):
@@ -59,13 +59,13 @@ class UniWhisper(nn.Module):
         self._audio_frozen = frozen
 
     def forward(
-        self, mels: Sequence[Float[Tensor, "M F"]], silence: Sequence[float], turns: Sequence[Turn]
+        self, mels: Sequence[Float[Tensor, "M F"]], tails: Sequence[Float[Tensor, "M 2"] | float], turns: Sequence[Turn]
     ) -> Float[Tensor, " N"]:
         """Return the loss of every answer token, packed by example; the caller takes the mean of the global batch."""
         device = self.decoder.embedding.device.type
         with torch.autocast(device, dtype=self.precision or torch.bfloat16, enabled=self.precision is not None):
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self._audio_frozen):
-                frames = self.audio(mels, silence)
+                frames = self.audio(mels, tails)
             inputs = self.adapter(frames)
         return self.decoder.answer_losses(inputs, turns)
 

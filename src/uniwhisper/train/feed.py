@@ -19,7 +19,7 @@ from uniwhisper import audio
 from uniwhisper.batches import BatchOrder, Draw
 from uniwhisper.errors import AudioError, ConfigError
 from uniwhisper.instructions import InstructionConfig, families, render
-from uniwhisper.mel import log_mel_batch, silence_value
+from uniwhisper.mel import log_mel_tails
 from uniwhisper.model.decoder import Turn
 from uniwhisper.types import Clip, Example
 
@@ -32,7 +32,8 @@ class Batch:
 
     mels: list[Tensor]
     """Log-mels `[n_mels, F_i]`."""
-    silence: list[float]
+    tails: list[Tensor]
+    """The two log-mel frames after each clip `[n_mels, 2]`."""
     turns: list[Turn]
     examples: list[Example]
     audio_s: float
@@ -149,12 +150,11 @@ class Feed:
             for clip, draw in zip(clips, draws, strict=True)
         ]
         waves = [torch.from_numpy(self._store.wave(clip)) for clip in clips]
-        mels, lengths = log_mel_batch(waves, self._n_mels)
-        trimmed = [mel[:, :length] for mel, length in zip(mels, lengths.tolist(), strict=True)]
+        clip_mels = log_mel_tails(waves, self._n_mels)
         turns = [self._turn(example.prompt, example.answer) for example in examples]
         return Batch(
-            mels=trimmed,
-            silence=[float(silence_value(mel)) for mel in trimmed],
+            mels=[mel for mel, _ in clip_mels],
+            tails=[tail for _, tail in clip_mels],
             turns=turns,
             examples=examples,
             audio_s=sum(len(wave) for wave in waves) / audio.SAMPLE_RATE,

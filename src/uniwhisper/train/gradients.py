@@ -30,7 +30,7 @@ def accumulate_gradients(model: UniWhisper, group: Sequence[Batch], *, parallel:
     total = sum(batch.num_answer_tokens for batch in group)
 
     def compute(batch: Batch) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-        losses = model(batch.mels, batch.silence, batch.turns)
+        losses = model(batch.mels, batch.tails, batch.turns)
         grads = torch.autograd.grad(losses.sum() / total, parameters, allow_unused=True)
         return losses.detach(), grads
 

@@ -97,7 +97,7 @@ class FinishConfig:
 @torch.no_grad()
 def clip_means(model: UniWhisper, batches: Sequence[Batch]) -> Float[Tensor, "N D"]:
     """Return the mean frame of every clip of the batches."""
-    return torch.cat([segment_means(model.audio(batch.mels, batch.silence)) for batch in batches])
+    return torch.cat([segment_means(model.audio(batch.mels, batch.tails)) for batch in batches])
 
 
 @torch.no_grad()
