@@ -43,11 +43,11 @@ def encoder_of(folder: Path) -> dict[str, Tensor]:
 
 
 def test_one_small_batch_is_overfitted(world: World, config: Callable[..., TrainConfig], tmp_path: Path) -> None:
-    steady = {"steps": 150, "align_steps": 0, "warmup_steps": 5, "min_share": 1.0, "encoder_lr": 3e-3}
+    steady = {"steps": 250, "align_steps": 0, "warmup_steps": 5, "min_share": 1.0, "encoder_lr": 3e-3}
     run = start(world, config(optim=steady), tmp_path)
     batch = run.feed.batch(0)
     rows = []
-    for run.step in range(120):
+    for run.step in range(240):
         rows.append(train_step(run, [batch])["loss"])
     assert rows[0] > 4.0
     assert rows[-1] < 0.3 * rows[0]
