@@ -158,7 +158,7 @@ def load_decoder(folder: Path, *, dtype: torch.dtype = torch.float32) -> Decoder
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        lm = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+        lm: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as e:
         raise WeightsError(f"expected a causal LM with tokenizer in {folder} (hub layout), found: {e}") from e

@@ -14,7 +14,7 @@ keys, `d` head width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -61,7 +61,7 @@ class PackedLlama(nn.Module):
         cos, sin = self.rotary(x[None], positions[None])
         cos, sin = cos[0, :, None], sin[0, :, None]
         attention = _Attention(lengths, positions)
-        for layer in self.layers:
+        for layer in cast("list[_Layer]", self.layers):
             x = x + self._attend(layer, _norm(x, layer.norm1), cos, sin, attention)
             gate, up = functional.linear(_norm(x, layer.norm2), layer.gate_up).chunk(2, dim=-1)
             x = x + functional.linear(functional.silu(gate) * up, layer.down)
