@@ -78,7 +78,7 @@ class AudioEmbedder:
         self.name = name
         self.dim = model.encoder.dims.n_audio_state
         self.hop_ms = 40.0 if frames == "subsampled" else 20.0
-        self.fingerprint = content_hash([weights_hash, precision, frames])
+        self.fingerprint = content_hash([weights_hash, precision, frames, _PREPROCESSING])
         self._frames = frames
         self._precision = precision
         self._device = device
