@@ -10,13 +10,14 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from uniwhisper import __version__
 from uniwhisper.allocator import keep_freed_memory
 from uniwhisper.embed import load
 from uniwhisper.errors import TaskError
 from uniwhisper.evaluate.render import render_table
 from uniwhisper.evaluate.results import Results
 from uniwhisper.evaluate.run import evaluate
-from uniwhisper.files import home
+from uniwhisper.files import content_hash, home, read_json, sha256_file, write_json
 from uniwhisper.recipes import make_config
 from uniwhisper.recipes.calibrated_base import without_training
 from uniwhisper.report.page import write_report
@@ -74,9 +75,7 @@ def run(out: Path, *, recipe: str = "quickstart") -> str:
     clock.stage("judge after")
     after = _judge(out / "train", tables, out / "after")
     clock.stage("report")
-    judged = [out / "before", out / "between", out / "after"]
-    maps = [folder / "embeddings.npz" for folder in judged]
-    page = write_report(out / "report.html", judged, training=out / "train", embeddings=maps)
+    page = _report(out, [out / "before", out / "between", out / "after"])
     clock.say(clock.summary())
     alone, trained = calibrated.means["all"], after.means["all"]
     return (
@@ -85,6 +84,18 @@ def run(out: Path, *, recipe: str = "quickstart") -> str:
         f"(trained: {trained.knn.score:.3f} and {trained.probe.score:.3f})\n"
         f"Report: {page}"
     )
+
+
+def _report(out: Path, judged: list[Path]) -> Path:
+    """Draw the page, unless the one that is there was drawn from the same results, maps and training."""
+    page, drawn_from = out / "report.html", out / "report.json"
+    maps = [folder / "embeddings.npz" for folder in judged]
+    inputs = [*(folder / "results.json" for folder in judged), *maps, out / "train" / "metrics.jsonl"]
+    key = content_hash([__version__, *(sha256_file(path) for path in inputs)])
+    if not (page.is_file() and drawn_from.is_file() and read_json(drawn_from) == {"key": key}):
+        write_report(page, judged, training=out / "train", embeddings=maps)
+        write_json(drawn_from, {"key": key})
+    return page
 
 
 def _judge(model: str | Path, tables: list[Path], out: Path) -> Results:
