@@ -30,19 +30,16 @@ from clips import read_clips
 from flops import LmDims, adapter_flops, encoder_flops, lm_flops
 from plain import PaddedBatch, PlainModel
 from timing import Timing, hardware, interleave, matmul_rate, peak_memory_mb, table, write_result
-from uniwhisper import audio
 from uniwhisper.allocator import keep_freed_memory
-from uniwhisper.batches import BatchOrder
 from uniwhisper.model.packing import Packed
 from uniwhisper.model.uniwhisper import UniWhisper
 from uniwhisper.train.config import TrainConfig, override
-from uniwhisper.train.feed import Batch, Feed, WaveStore
-from uniwhisper.train.loop import Run, build_model, group_by_source, train_step
+from uniwhisper.train.feed import Batch, WaveStore
+from uniwhisper.train.loop import Run, build_feed, build_model, group_by_source, train_step
 from uniwhisper.train.optim import build_optimizer, set_learning_rates
 from uniwhisper.types import Clip
 from uniwhisper.weights import resolve
 
-CLIP_S = audio.WINDOW_SAMPLES / audio.SAMPLE_RATE
 OURS, PLAIN, STOCK = "ours", "plain: HF parts, padded, masked", "plain, stock (no mask: another loss)"
 TOLERANCE = 1e-3
 
@@ -75,18 +72,8 @@ class Bench:
     def __init__(self, config: TrainConfig, data: Path | None) -> None:
         self.config = config
         sources = group_by_source(read_clips(data))
-        durations = {name: [min(clip.duration_s, CLIP_S) for clip in clips] for name, clips in sources.items()}
         model = build_model(config)
-        order = BatchOrder(durations, config=config.batches, seed=config.seed)
-        feed = Feed(
-            sources,
-            order,
-            turn=model.decoder.turn,
-            n_mels=model.audio.encoder.dims.n_mels,
-            instructions=config.instructions,
-            family_shares=config.family_shares,
-            cache_mb=config.cache_mb,
-        )
+        order, feed = build_feed(config, model, sources)
         self._sources = sources
         self._waves = WaveStore(config.cache_mb)
         self.run = Run(

@@ -44,7 +44,7 @@ from uniwhisper.train.warm_start import calibrate, clip_means, warm_start
 from uniwhisper.types import Clip
 from uniwhisper.weights import resolve
 
-__all__ = ["Interrupted", "build_model", "group_by_source", "train", "train_step"]
+__all__ = ["Interrupted", "build_feed", "build_model", "group_by_source", "train", "train_step"]
 
 
 class Interrupted(UniWhisperError):
@@ -232,9 +232,10 @@ def _claim(out: Path, config: TrainConfig, key: str) -> None:
     write_json(path, {"key": key, "version": __version__, "torch": torch.__version__, "config": config.to_json()})
 
 
-def _start(config: TrainConfig, sources: Mapping[str, Sequence[Clip]], out: Path, key: str) -> Run:
-    """Build every part, from the newest checkpoint where there is one and from the warm start otherwise."""
-    model = build_model(config)
+def build_feed(
+    config: TrainConfig, model: UniWhisper, sources: Mapping[str, Sequence[Clip]]
+) -> tuple[BatchOrder, Feed]:
+    """Return the order of a run's batches and the feed that makes them."""
     durations = {name: [min(clip.duration_s, 30.0) for clip in clips] for name, clips in sources.items()}
     order = BatchOrder(durations, config=config.batches, seed=config.seed)
     feed = Feed(
@@ -246,6 +247,13 @@ def _start(config: TrainConfig, sources: Mapping[str, Sequence[Clip]], out: Path
         family_shares=config.family_shares,
         cache_mb=config.cache_mb,
     )
+    return order, feed
+
+
+def _start(config: TrainConfig, sources: Mapping[str, Sequence[Clip]], out: Path, key: str) -> Run:
+    """Build every part, from the newest checkpoint where there is one and from the warm start otherwise."""
+    model = build_model(config)
+    order, feed = build_feed(config, model, sources)
     latest = latest_checkpoint(out / "checkpoints")
     if latest is None:
         _warm(model, feed, order, config, out)
