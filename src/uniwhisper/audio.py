@@ -12,12 +12,13 @@ through the optional extra `m4a`. Writes nothing. What is not usable audio raise
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
@@ -86,35 +87,74 @@ class AudioInfo:
     """The container by its content, such as `WAV` or `OGG`."""
 
 
-def read(path: str | os.PathLike[str], *, max_duration_s: float | None = None) -> np.ndarray:
+@dataclass(frozen=True, slots=True)
+class _Blob:
+    """An encoded audio file in memory, for the functions that otherwise get a path."""
+
+    data: bytes
+    name: str
+
+    @property
+    def suffix(self) -> str:
+        return Path(self.name).suffix
+
+    def open(self, mode: str = "rb") -> BinaryIO:
+        return io.BytesIO(self.data)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+_File = Path | _Blob
+
+
+def read(
+    file: str | os.PathLike[str] | bytes,
+    *,
+    start_s: float = 0.0,
+    max_duration_s: float | None = None,
+    name: str = "audio in memory",
+) -> np.ndarray:
     """Return the audio of a file as a float32 wave [samples], mono, 16 kHz, in [-1, 1].
 
     Args:
-        path: An audio file; its content decides how it is decoded, whatever its name.
-        max_duration_s: Read only so much from the start; None reads all.
+        file: An audio file, or the bytes of one; its content decides how it is decoded, whatever its name.
+        start_s: Begin so many seconds into it.
+        max_duration_s: Read only so much from there; None reads to the end.
+        name: What messages call it, if it is given as bytes.
 
     Raises:
-        AudioError: There is no such file, it is not audio, it is truncated, or it holds no samples or NaN.
+        AudioError: There is no such file, it is not audio, it is truncated, it ends before `start_s`, or it holds no
+            samples or NaN.
     """
     if max_duration_s is not None and not max_duration_s > 0:
         raise AudioError(f"expected max_duration_s above 0 or None, found {max_duration_s}")
-    file = _existing(path)
-    mono, sample_rate = _decode(file, None if max_duration_s is None else max_duration_s + _MARGIN_S)
-    wave = _finish(mono, sample_rate, str(file))
+    if not (start_s >= 0 and math.isfinite(start_s)):
+        raise AudioError(f"expected start_s of at least 0 seconds, found {start_s}")
+    source = _existing(file, name)
+    lead_s = min(start_s, _MARGIN_S)
+    wanted_s = None if max_duration_s is None else lead_s + max_duration_s + _MARGIN_S
+    mono, sample_rate = _decode(source, start_s - lead_s, wanted_s)
+    wave = _finish(mono, sample_rate, str(source))[round(lead_s * SAMPLE_RATE) :]
+    if len(wave) == 0:
+        raise AudioError(f"expected audio at {start_s:g} s in {source}, found that it ends before: check the times")
     return wave if max_duration_s is None else wave[: max(1, round(max_duration_s * SAMPLE_RATE))]
 
 
-def info(path: str | os.PathLike[str]) -> AudioInfo:
-    """Return what the header of an audio file says, without decoding it.
+def info(file: str | os.PathLike[str] | bytes, *, name: str = "audio in memory") -> AudioInfo:
+    """Return what the header of an audio file (or of the bytes of one) says, without decoding it.
 
     Raises:
         AudioError: There is no such file, or it is not audio.
     """
-    file = _existing(path)
+    return _info(_existing(file, name))
+
+
+def _info(file: _File) -> AudioInfo:
     if file.suffix.lower() in _HEADERLESS:
         return _info_av(file, "a format without a header")
     try:
-        header = soundfile.info(str(file))
+        header = soundfile.info(_handle(file))
     except (soundfile.LibsndfileError, TypeError, OSError) as error:
         return _info_av(file, _why_not_soundfile(file, error))
     return AudioInfo(
@@ -155,8 +195,17 @@ def to_wave(array: Any, sample_rate: int) -> np.ndarray:
     return _finish(values, int(sample_rate), "the array")
 
 
-def _existing(path: str | os.PathLike[str]) -> Path:
-    """Return `path` as a Path, or raise unless it is a file with something in it."""
+def _handle(file: _File) -> Any:
+    """Return what a decoder opens: a file's name, or a stream of the bytes in memory."""
+    return file.open() if isinstance(file, _Blob) else str(file)
+
+
+def _existing(path: str | os.PathLike[str] | bytes, name: str) -> _File:
+    """Return the file, or raise unless there is something in it."""
+    if isinstance(path, bytes):
+        if not path:
+            raise AudioError(f"expected an audio file as {name}, found 0 bytes: fetch or make it again")
+        return _Blob(path, name)
     file = Path(path)
     if file.is_dir():
         raise AudioError(f"expected an audio file at {file}, found a directory: name the files in it")
@@ -167,29 +216,34 @@ def _existing(path: str | os.PathLike[str]) -> Path:
     return file
 
 
-def _decode(file: Path, max_duration_s: float | None) -> tuple[np.ndarray, int]:
+def _decode(file: _File, start_s: float, max_duration_s: float | None) -> tuple[np.ndarray, int]:
     """Return the mono samples of `file` and its rate, by soundfile where it knows the format, else by FFmpeg."""
     if file.suffix.lower() in _HEADERLESS:
-        return _decode_av(file, max_duration_s, "a format without a header")
+        return _decode_av(file, start_s, max_duration_s, "a format without a header")
     try:
-        sound = soundfile.SoundFile(str(file))
+        sound = soundfile.SoundFile(_handle(file))
     except (soundfile.LibsndfileError, TypeError, OSError) as error:
-        return _decode_av(file, max_duration_s, _why_not_soundfile(file, error))
+        return _decode_av(file, start_s, max_duration_s, _why_not_soundfile(file, error))
     with sound:
         _check_riff_length(file)
-        return _decode_soundfile(sound, file, max_duration_s), sound.samplerate
+        start = round(start_s * sound.samplerate)
+        if start >= sound.frames > 0 and start > 0:
+            raise AudioError(f"expected audio at {start_s:g} s in {file}, found {sound.frames / sound.samplerate:g} s")
+        if start:
+            sound.seek(start)
+        return _decode_soundfile(sound, file, start, max_duration_s), sound.samplerate
 
 
-def _why_not_soundfile(file: Path, error: Exception) -> str:
+def _why_not_soundfile(file: _File, error: Exception) -> str:
     """Return soundfile's reason for not knowing the format; raise where FFmpeg would not do better."""
     if isinstance(error, OSError) or (isinstance(error, soundfile.LibsndfileError) and error.code in _FINAL_CODES):
         raise AudioError(f"expected readable audio in {file}, found: {error}. Fetch or make the file again") from error
     return str(error)
 
 
-def _decode_soundfile(sound: soundfile.SoundFile, file: Path, max_duration_s: float | None) -> np.ndarray:
-    """Return the mono samples at the file's own rate, read block by block."""
-    wanted = sound.frames
+def _decode_soundfile(sound: soundfile.SoundFile, file: _File, start: int, max_duration_s: float | None) -> np.ndarray:
+    """Return the mono samples from frame `start`, where `sound` stands, at the file's own rate, block by block."""
+    wanted = sound.frames - start
     if max_duration_s is not None:
         wanted = min(wanted, math.ceil(max_duration_s * sound.samplerate))
     block_frames = max(1, _BLOCK_VALUES // sound.channels)
@@ -209,10 +263,11 @@ def _decode_soundfile(sound: soundfile.SoundFile, file: Path, max_duration_s: fl
     return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
 
 
-def _check_riff_length(file: Path) -> None:
+def _check_riff_length(file: _File) -> None:
     """Raise if the data chunk of a RIFF wave is longer than the file: libsndfile reads such a file without a word."""
     with file.open("rb") as raw:
-        size_bytes = os.fstat(raw.fileno()).st_size
+        size_bytes = raw.seek(0, os.SEEK_END)
+        raw.seek(0)
         head = raw.read(12)
         if head[:4] != b"RIFF" or head[8:] != b"WAVE":
             return
@@ -227,22 +282,26 @@ def _check_riff_length(file: Path) -> None:
             return
 
 
-def _truncated(file: Path, expected: str, found: str) -> str:
+def _truncated(file: _File, expected: str, found: str) -> str:
     """Return the message for a file that ends or breaks before its header says."""
     return f"expected {expected} in {file}, as its header says; found {found}: truncated or damaged, fetch it again"
 
 
-def _decode_av(file: Path, max_duration_s: float | None, reason: str) -> tuple[np.ndarray, int]:
-    """Return the mono samples of the first audio stream of `file` through FFmpeg, and their rate."""
+def _decode_av(file: _File, start_s: float, max_duration_s: float | None, reason: str) -> tuple[np.ndarray, int]:
+    """Return the mono samples of the first audio stream of `file` through FFmpeg, and their rate.
+
+    Decodes from the beginning: seeking in compressed streams is not exact to the sample.
+    """
     av = _import_av(file, reason)
     blocks: list[np.ndarray] = []
     found = 0
     try:
-        with av.open(str(file)) as container:
+        with av.open(_handle(file)) as container:
             stream = _audio_stream(container, file, reason)
             sample_rate = stream.codec_context.sample_rate
             resampler = av.AudioResampler(format="fltp", layout=stream.codec_context.layout, rate=sample_rate)
-            wanted = math.inf if max_duration_s is None else max_duration_s * sample_rate
+            start = round(start_s * sample_rate)
+            wanted = math.inf if max_duration_s is None else start + max_duration_s * sample_rate
             for frame in container.decode(stream):
                 for planes in resampler.resample(frame):
                     blocks.append(planes.to_ndarray().mean(axis=0, dtype=np.float32))
@@ -251,19 +310,19 @@ def _decode_av(file: Path, max_duration_s: float | None, reason: str) -> tuple[n
                     break
     except (av.FFmpegError, ValueError) as error:
         raise AudioError(_unreadable(file, f"soundfile: {reason}; FFmpeg: {error}")) from error
-    return np.concatenate(blocks) if blocks else np.zeros(0, np.float32), sample_rate
+    return np.concatenate(blocks)[start:] if blocks else np.zeros(0, np.float32), sample_rate
 
 
-def _info_av(file: Path, reason: str) -> AudioInfo:
+def _info_av(file: _File, reason: str) -> AudioInfo:
     """Return what FFmpeg says about the first audio stream of `file`, decoding it where no length is stated."""
     av = _import_av(file, reason)
     try:
-        with av.open(str(file)) as container:
+        with av.open(_handle(file)) as container:
             stream = _audio_stream(container, file, reason)
             if stream.duration is not None and stream.time_base is not None:
                 duration_s = float(stream.duration * stream.time_base)
             else:
-                samples, sample_rate = _decode_av(file, None, reason)
+                samples, sample_rate = _decode_av(file, 0.0, None, reason)
                 duration_s = len(samples) / sample_rate
             context = stream.codec_context
             return AudioInfo(
@@ -276,7 +335,7 @@ def _info_av(file: Path, reason: str) -> AudioInfo:
         raise AudioError(_unreadable(file, f"soundfile: {reason}; FFmpeg: {error}")) from error
 
 
-def _import_av(file: Path, reason: str) -> Any:
+def _import_av(file: _File, reason: str) -> Any:
     """Return the optional module `av`, or raise with the way to install it."""
     try:
         import av
@@ -286,7 +345,7 @@ def _import_av(file: Path, reason: str) -> Any:
     return av
 
 
-def _audio_stream(container: Any, file: Path, reason: str) -> Any:
+def _audio_stream(container: Any, file: _File, reason: str) -> Any:
     """Return the first audio stream of an open FFmpeg container."""
     if not container.streams.audio:
         raise AudioError(_unreadable(file, f"soundfile: {reason}; FFmpeg: no audio in {container.format.name}"))
@@ -296,7 +355,7 @@ def _audio_stream(container: Any, file: Path, reason: str) -> Any:
     return stream
 
 
-def _unreadable(file: Path, reasons: str) -> str:
+def _unreadable(file: _File, reasons: str) -> str:
     """Return the message for content that no decoder knows, with its first bytes."""
     with file.open("rb") as raw:
         start = raw.read(12)

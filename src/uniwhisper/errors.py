@@ -5,6 +5,8 @@
     |-- SourceError                      a corpus cannot be converted
     |   |-- DownloadError                nothing that was tried delivered the file
     |   `-- LayoutError                  the folder is not laid out as its publisher distributes it
+    |-- DedupError                       overlap between data sets cannot be looked for
+    |-- ShardError                       a shard cannot be written or read
     |-- ManifestError                    a manifest or table row is not what the schema says
     |-- AudioError                       a file or array is not audio that can be used
     |-- WeightsError                     pretrained weights cannot be found, verified or converted
@@ -23,11 +25,13 @@ __all__ = [
     "AudioError",
     "CheckpointError",
     "ConfigError",
+    "DedupError",
     "DownloadError",
     "EncoderError",
     "LayoutError",
     "ManifestError",
     "ReportError",
+    "ShardError",
     "SourceError",
     "TaskError",
     "TrainingError",
@@ -54,6 +58,14 @@ class DownloadError(SourceError):
 
 class LayoutError(SourceError):
     """A corpus folder is not laid out as its publisher distributes it."""
+
+
+class DedupError(UniWhisperError):
+    """Overlap between data sets cannot be looked for."""
+
+
+class ShardError(UniWhisperError):
+    """A shard cannot be written or read."""
 
 
 class ManifestError(UniWhisperError):

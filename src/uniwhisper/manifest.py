@@ -37,7 +37,8 @@ _SPLIT = re.compile(r"train|valid|test|fold\d+")
 _PARTS: dict[str, type[Event] | type[Note] | type[Question]] = {"events": Event, "notes": Note, "questions": Question}
 _TEXTS = ("transcript", "label_set")
 _TEXT_LISTS = ("captions", "labels")
-_TEXT_MAPS = ("translations", "attributes")
+_TEXT_MAPS = ("translations", "attributes", "metadata")
+_COUNTS = ("offset_bytes", "num_bytes")
 _REQUIRED = ("id", "source", "path", "split", "duration_s", "domain")
 
 
@@ -84,6 +85,14 @@ def check_clip(clip: Clip, where: str) -> Clip:
         raise fail("a positive duration_s in seconds", clip.duration_s)
     if not _SPLIT.fullmatch(clip.split):
         raise fail("split to be train, valid, test or foldN", clip.split)
+    if not (math.isfinite(clip.start_s) and clip.start_s >= 0):
+        raise fail("start_s of at least 0 seconds", clip.start_s)
+    if min(clip.offset_bytes, clip.num_bytes) < 0:
+        raise fail("offset_bytes and num_bytes of at least 0", (clip.offset_bytes, clip.num_bytes))
+    for name in ("onset_s", "offset_s"):
+        for item in (*clip.annotation.events, *clip.annotation.notes):
+            if not (math.isfinite(getattr(item, name)) and getattr(item, name) >= 0):
+                raise fail(f"{name} of at least 0 seconds", item)
     return clip
 
 
@@ -124,14 +133,20 @@ def clip_from_json(row: Any, where: str) -> Clip:
     if missing:
         raise ManifestError(f"{where}: expected a clip with {', '.join(missing)}, found only {', '.join(sorted(row))}")
     _no_strangers(Clip, row, where)
+    values = dict(row)
     for name, value in row.items():
-        if name not in ("annotation", "duration_s"):
+        if name in ("duration_s", "start_s"):
+            values[name] = float(_check(value, (int, float), name, where))
+        elif name in _COUNTS:
+            _check(value, int, name, where)
+        elif name == "upstream_ids":
+            values[name] = tuple(
+                _check(item, str, f"each of {name}", where) for item in _check(value, list, name, where)
+            )
+        elif name != "annotation":
             _check(value, str, name, where)
-    duration_s = row["duration_s"]
-    if isinstance(duration_s, bool) or not isinstance(duration_s, int | float):
-        raise ManifestError(f"{where}: expected duration_s to be a number, found {duration_s!r}")
-    annotation = _annotation_from_json(row["annotation"], where)
-    return check_clip(Clip(**{**row, "duration_s": float(duration_s), "annotation": annotation}), where)
+    values["annotation"] = _annotation_from_json(row["annotation"], where)
+    return check_clip(Clip(**values), where)
 
 
 def _annotation_from_json(value: Any, where: str) -> Annotation:
@@ -145,6 +160,8 @@ def _annotation_from_json(value: Any, where: str) -> Annotation:
     for name in _TEXT_MAPS:
         for item in _object(row.get(name, {}), f"{name} to be an object", where).values():
             _check(item, str, f"each of {name}", where)
+    for item in _object(row.get("votes", {}), "votes to be an object", where).values():
+        _check(item, int, "each of votes", where)
     for name, kind in _PARTS.items():
         row[name] = tuple(_part(kind, item, where) for item in _check(row.get(name, []), list, name, where))
     return Annotation(**row)
@@ -167,10 +184,10 @@ def _object(value: Any, expected: str, where: str) -> Mapping[str, Any]:
     return value
 
 
-def _check(value: Any, kind: type | tuple[type, ...], name: str, where: str) -> Any:
+def _check(value: Any, kind: type | tuple[type, type], name: str, where: str) -> Any:
     if isinstance(value, bool) or not isinstance(value, kind):
-        kinds = kind if isinstance(kind, tuple) else (kind,)
-        raise ManifestError(f"{where}: expected {name} to be {' or '.join(k.__name__ for k in kinds)}, found {value!r}")
+        expected = "a number" if isinstance(kind, tuple) else kind.__name__
+        raise ManifestError(f"{where}: expected {name} to be {expected}, found {value!r}")
     return value
 
 

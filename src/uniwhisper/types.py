@@ -75,6 +75,10 @@ class Annotation:
     events: tuple[Event, ...] = ()
     notes: tuple[Note, ...] = ()
     questions: tuple[Question, ...] = ()
+    votes: dict[str, int] = field(default_factory=dict)
+    """Label -> number of annotators who heard it, where a corpus publishes single judgements."""
+    metadata: dict[str, str] = field(default_factory=dict)
+    """Facts that are kept and never asked about: title, artist, address, quality of the annotation, ..."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,10 +90,11 @@ class Clip:
     source: str
     """Name of the source module or table that the clip comes from."""
     path: str
-    """Audio file, relative to the manifest's folder (POSIX) or absolute."""
+    """Audio file, or the container that holds it; relative to the manifest's folder (POSIX) or absolute."""
     split: str
     """`train`, `valid`, `test` or `fold1` ... `foldN`."""
     duration_s: float
+    """Seconds, above 0 in every manifest; a source may yield 0, and the driver measures the file."""
     domain: Domain
     annotation: Annotation
     language: str = ""
@@ -98,8 +103,14 @@ class Clip:
     group: str = ""
     """Speaker, source recording or instrument: clips of one group are never split between train and test."""
     license: str = ""
-    upstream_id: str = ""
-    """The publisher's own identifier (Freesound id, utterance id, package member)."""
+    upstream_ids: tuple[str, ...] = ()
+    """Where the recording comes from, as `namespace:id` (see `identifiers.py`); what two corpora share, they share."""
+    start_s: float = 0.0
+    """Where the clip begins in its audio file."""
+    offset_bytes: int = 0
+    """First byte of the audio file within the container `path`."""
+    num_bytes: int = 0
+    """Bytes of the audio file within the container `path`; 0 = `path` is the audio file itself."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,8 +12,8 @@ from uniwhisper.audio import read
 from uniwhisper.errors import LayoutError
 from uniwhisper.manifest import read_manifest
 from uniwhisper.sources import convert_source, get_source
+from uniwhisper.sources._context import Context
 from uniwhisper.sources._notes import note_name, plan_notes, programs
-from uniwhisper.sources._spec import Context
 
 from .conversion import FIXTURES
 

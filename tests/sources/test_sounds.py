@@ -11,8 +11,8 @@ from uniwhisper.files import read_jsonl
 from uniwhisper.instructions import families, render
 from uniwhisper.manifest import read_manifest
 from uniwhisper.sources import convert_source, get_source
+from uniwhisper.sources._context import Context
 from uniwhisper.sources._sounds import label_rows, listed_clips, sound_clip, words
-from uniwhisper.sources._spec import Context
 from uniwhisper.types import DOMAINS, Clip
 
 from .conversion import FIXTURES, convert_fixture
@@ -105,9 +105,11 @@ def test_shortest_sound_is_kept_and_a_shorter_one_dropped(tmp_path: Path) -> Non
 
 def test_sonicpi_takes_the_freesound_id_from_the_readme(tmp_path: Path) -> None:
     clips = clips_of("sonicpi", tmp_path)
-    assert clips["sonic-pi/samples/bd_boom.flac"].upstream_id == "freesound 123"
-    assert clips["sonic-pi/samples/loop_mehackit1.flac"].upstream_id == "freesound 456", "the README writes mehackit_1"
-    assert clips["sonic-pi/samples/misc_crow.flac"].upstream_id == "sonic-pi/samples/misc_crow.flac"
+    assert clips["sonic-pi/samples/bd_boom.flac"].upstream_ids == ("freesound:123",)
+    assert clips["sonic-pi/samples/loop_mehackit1.flac"].upstream_ids == ("freesound:456",), (
+        "the README writes mehackit_1"
+    )
+    assert clips["sonic-pi/samples/misc_crow.flac"].upstream_ids == ()
 
 
 def test_tuxpaint_leaves_speech_to_another_source(tmp_path: Path) -> None:

@@ -12,18 +12,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol, cast
 
+from uniwhisper.engine import EngineKind
 from uniwhisper.errors import SourceError
-from uniwhisper.sources._convert import Conversion, run_source
-from uniwhisper.sources._spec import Context, Dropped, SourceSpec
+from uniwhisper.sources._context import Context, Dropped
+from uniwhisper.sources._convert import Conversion, DryRun, dry_run_source, run_source
+from uniwhisper.sources._spec import Remote, SourceSpec
 from uniwhisper.types import Clip
 
 __all__ = [
     "Context",
     "Conversion",
     "Dropped",
+    "DryRun",
+    "Remote",
     "Source",
     "SourceSpec",
     "convert_source",
+    "dry_run",
     "get_source",
     "list_sources",
 ]
@@ -55,18 +60,37 @@ def get_source(name: str) -> Source:
     return cast(Source, importlib.import_module(f"{__name__}.{name}"))
 
 
-def convert_source(name: str, out_dir: Path, root: Path | None = None, *, limit: int | None = None) -> Conversion:
+def convert_source(
+    name: str,
+    out_dir: Path,
+    root: Path | None = None,
+    *,
+    limit: int | None = None,
+    workers: int = 1,
+    engine: EngineKind = "local",
+) -> Conversion:
     """Convert source `name` into the artifact folder `out_dir`; a finished folder is reused as it is.
 
     Args:
         name: A source's name.
         out_dir: Folder to write.
-        root: The corpus folder (for `table`: the CSV file); without it, a source that Debian packages is fetched.
+        root: The corpus folder (for `table`: the file); without it, a source that Debian packages is fetched.
         limit: Stop after so many clips.
+        workers: Processes that read the audio's headers; 0 = one per CPU.
+        engine: Where they run; the outcome does not depend on it.
 
     Raises:
         DownloadError: The corpus cannot be fetched.
         LayoutError: `root` is not laid out as the publisher distributes the corpus.
         SourceError: There is no such source, no folder to read, no clip in it, or too many clips were dropped.
     """
-    return run_source(get_source(name), out_dir, root, limit=limit)
+    return run_source(get_source(name), out_dir, root, limit=limit, workers=workers, engine=engine)
+
+
+def dry_run(name: str, root: Path) -> DryRun:
+    """Return what converting `root` would read, yield and drop, by its annotations alone; writes nothing.
+
+    Raises:
+        SourceError: There is no such source, or the annotations are not what the publisher distributes.
+    """
+    return dry_run_source(get_source(name), root)

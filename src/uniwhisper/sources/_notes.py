@@ -24,8 +24,9 @@ import numpy as np
 
 from uniwhisper.audio import SAMPLE_RATE
 from uniwhisper.errors import LayoutError
+from uniwhisper.sources._context import Context
 from uniwhisper.sources._soundfont import SoundFont
-from uniwhisper.sources._spec import Context, SourceSpec
+from uniwhisper.sources._spec import SourceSpec
 from uniwhisper.sources._synth import render_note
 from uniwhisper.types import Annotation, Clip
 from uniwhisper.types import Note as NoteAnnotation
@@ -144,5 +145,4 @@ def _note_clip(
         ),
         group=f"program {program.number}",
         license=spec.license,
-        upstream_id=f"bank 0, program {program.number}",
     )

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import cast
 
 from uniwhisper.errors import AudioError
-from uniwhisper.sources._spec import Context, SourceSpec
+from uniwhisper.sources._context import Context
+from uniwhisper.sources._spec import SourceSpec
 from uniwhisper.types import Annotation, Clip, Domain
 
 __all__ = ["AUDIO_SUFFIXES", "MIN_DURATION_S", "LabelRow", "label_rows", "listed_clips", "sound_clip", "words"]
@@ -82,7 +83,6 @@ def sound_clip(
         annotation=Annotation(captions=(caption,), labels=tuple(labels)),
         group=group or member,
         license=spec.license,
-        upstream_id=member,
     )
 
 

@@ -1,27 +1,46 @@
-"""What a source declares about itself, and what the driver hands to its `convert`.
-
-A source module holds `SPEC: SourceSpec` and `convert(root: Path, ctx: Context) -> Iterator[Clip]`. It yields clips
-whose `path` is absolute; whatever it leaves out goes through `Context.drop`, and audio that it has to decode or
-render goes through `Context.write_audio`.
-"""
+"""What a source declares about itself: `SPEC: SourceSpec` of its module."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, get_args
 
-import numpy as np
-import soundfile
-
-from uniwhisper import audio
-from uniwhisper.errors import AudioError, ConfigError, LayoutError, SourceError
+from uniwhisper.errors import ConfigError
 from uniwhisper.types import DOMAINS, FAMILIES, Domain, Family
 
-__all__ = ["Context", "Dropped", "SourceSpec"]
+__all__ = ["Remote", "SourceSpec", "Use"]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+_CHECKSUM = re.compile(r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}")
+
+Use = Literal["starter", "training", "evaluation"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Remote:
+    """A file that the publisher offers for download."""
+
+    url: str
+    """https address."""
+    size_bytes: int = 0
+    """As published; 0 = not published."""
+    checksum: str = ""
+    """`md5:` or `sha256:` and hex digits as published; empty where the publisher states none."""
+
+    def __post_init__(self) -> None:
+        """Check the fields.
+
+        Raises:
+            ConfigError: The address is not https, the size is negative, or the checksum is not of a known kind.
+        """
+        if not self.url.startswith("https://"):
+            raise ConfigError(f"remote: expected an https address, found {self.url!r}")
+        if self.size_bytes < 0 or (self.checksum and not _CHECKSUM.fullmatch(self.checksum)):
+            raise ConfigError(
+                f"remote {self.url}: expected size_bytes >= 0 and a checksum like md5:<32 hex> or sha256:<64 hex>, "
+                f"found {self.size_bytes} and {self.checksum!r}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,12 +66,20 @@ class SourceSpec:
     """Splits that it yields."""
     description: str
     """One line for listings."""
+    uses: tuple[Use, ...] = ("starter",)
+    """What it serves: the starter corpus, the paper's training mixture, its evaluation, or several of them."""
     packages: tuple[str, ...] = ()
     """Debian packages that hold it; empty where the user supplies the folder."""
+    remotes: tuple[Remote, ...] = ()
+    """What the publisher offers for download."""
+    not_downloadable: str = ""
+    """What has to be had another way, and how (audio from YouTube, a form to sign); empty where all can be fetched."""
+    placement: str = ""
+    """What to place where below the source's root, one line each: `<path>  <what it is>`."""
     num_clips: int = 0
-    """Clips yielded when last measured; 0 = unknown."""
+    """Clips in all: as published, or of a packaged source as last converted; 0 = unknown."""
     hours: float = 0.0
-    """Hours yielded when last measured; 0 = unknown."""
+    """Hours in all, in the same way; 0 = unknown."""
     drop_tolerance: float = 0.0
     """Share of clips, 0 to 1, that may be dropped before the conversion counts as failed."""
 
@@ -76,73 +103,9 @@ class SourceSpec:
             raise ConfigError(f"source {self.name}: expected families out of {FAMILIES}, found {self.families!r}")
         if not self.splits:
             raise ConfigError(f"source {self.name}: expected at least one split")
+        if not self.uses or set(self.uses) - set(get_args(Use)):
+            raise ConfigError(f"source {self.name}: expected uses out of {get_args(Use)}, found {self.uses!r}")
+        if self.uses != ("starter",) and not self.placement:
+            raise ConfigError(f"source {self.name}: expected placement to say what to place where, found nothing")
         if not 0 <= self.drop_tolerance < 1:
             raise ConfigError(f"source {self.name}: expected drop_tolerance in [0, 1), found {self.drop_tolerance}")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Dropped:
-    """A clip that a source left out, and why."""
-
-    id: str
-    reason: str
-
-
-class Context:
-    """What a source's `convert` gets from the driver: where audio goes, and who hears about dropped clips."""
-
-    def __init__(self, *, source: str, out_dir: Path) -> None:
-        """Make a context for one conversion of `source` into `out_dir`."""
-        self.source = source
-        self.audio_dir = out_dir.resolve() / "audio"
-        self.dropped: list[Dropped] = []
-
-    def drop(self, clip_id: str, reason: str) -> None:
-        """Record that the clip is left out; the driver writes every one of them to `dropped.jsonl`."""
-        self.dropped.append(Dropped(id=clip_id, reason=reason))
-
-    def duration_s(self, path: Path) -> float:
-        """Return the file's duration in seconds, from its header.
-
-        Raises:
-            AudioError: The file is not audio, or it holds no samples.
-        """
-        duration_s = audio.info(path).duration_s
-        if not duration_s > 0:
-            raise AudioError(f"expected audio at {path}, found a file with no samples")
-        return duration_s
-
-    def write_audio(self, clip_id: str, wave: np.ndarray) -> Path:
-        """Write mono samples at 16 kHz in [-1, 1] as FLAC (16 bits) and return the absolute path.
-
-        Args:
-            clip_id: The clip's id; it becomes the file's name below `audio/`, slashes making folders.
-            wave: float array [samples].
-
-        Raises:
-            SourceError: The id would leave the folder.
-            AudioError: The array is empty, not one-dimensional or not finite.
-        """
-        path = (self.audio_dir / f"{clip_id}.flac").resolve()
-        if not path.is_relative_to(self.audio_dir):
-            raise SourceError(f"{self.source}: expected a clip id that stays below {self.audio_dir}, found {clip_id!r}")
-        if wave.ndim != 1 or wave.size == 0 or not np.isfinite(wave).all():
-            raise AudioError(f"{self.source}: clip {clip_id!r}: expected finite mono samples, found shape {wave.shape}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        clipped = np.clip(wave, -1.0, 1.0)  # a decoder's overshoot would wrap around in 16 bits
-        soundfile.write(str(path), clipped, audio.SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-        return path
-
-    def require(self, path: Path, root: Path) -> Path:
-        """Return `path` if it exists.
-
-        Raises:
-            LayoutError: It does not; the message shows what is in `root` instead.
-        """
-        if path.exists():
-            return path
-        found = ", ".join(sorted(entry.name for entry in root.iterdir())[:8]) if root.is_dir() else "no such folder"
-        raise LayoutError(
-            f"{self.source}: expected {path} (found in {root}: {found or 'nothing'}). "
-            f"Give the folder that holds the unpacked corpus, or no folder to have it fetched"
-        )

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from uniwhisper import audio
-from uniwhisper.sources._spec import Context, SourceSpec
+from uniwhisper.sources._context import Context
+from uniwhisper.sources._spec import SourceSpec
 from uniwhisper.sources._transcript import why_implausible
 from uniwhisper.types import Annotation, Clip
 
@@ -112,7 +113,6 @@ def _clip(path: Path, name: str, voice: re.Match[str], texts: dict[str, str], ct
         speaker=voice["name"],
         group=voice["name"],
         license=_LICENSES.get(language, "CC-BY-SA-3.0"),
-        upstream_id=name,
     )
 
 

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from uniwhisper.errors import AudioError
-from uniwhisper.sources._spec import Context, SourceSpec
+from uniwhisper.sources._context import Context
+from uniwhisper.sources._spec import SourceSpec
 from uniwhisper.sources._transcript import why_implausible
 from uniwhisper.types import Annotation, Clip
 
@@ -120,5 +121,4 @@ def _clip(path: Path, member: Path, language: str, lines: dict[tuple[str, str], 
         speaker=voice,
         group=voice,
         license=SPEC.license,
-        upstream_id=clip_id,
     )

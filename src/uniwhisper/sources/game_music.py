@@ -13,7 +13,8 @@ from pathlib import Path
 
 from uniwhisper.audio import SAMPLE_RATE, read
 from uniwhisper.errors import LayoutError
-from uniwhisper.sources._spec import Context, SourceSpec
+from uniwhisper.sources._context import Context
+from uniwhisper.sources._spec import SourceSpec
 from uniwhisper.types import Annotation, Clip
 
 __all__ = ["SPEC", "convert"]
@@ -81,5 +82,4 @@ def _pieces(path: Path, track: Path, license: str, ctx: Context) -> Iterator[Cli
             annotation=Annotation(captions=(_CAPTION,), labels=("music", "game soundtrack")),
             group=track.as_posix(),
             license=license,
-            upstream_id=path.name,
         )

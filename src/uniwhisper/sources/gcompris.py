@@ -13,9 +13,10 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
+from uniwhisper.sources._context import Context
 from uniwhisper.sources._rcc import read_resources
 from uniwhisper.sources._sounds import listed_clips
-from uniwhisper.sources._spec import Context, SourceSpec
+from uniwhisper.sources._spec import SourceSpec
 from uniwhisper.types import Clip
 
 __all__ = ["SPEC", "convert"]

@@ -18,7 +18,8 @@ from xml.etree import ElementTree
 
 from uniwhisper.errors import AudioError, LayoutError
 from uniwhisper.files import sha256_file
-from uniwhisper.sources._spec import Context, SourceSpec
+from uniwhisper.sources._context import Context
+from uniwhisper.sources._spec import SourceSpec
 from uniwhisper.types import Annotation, Clip
 
 __all__ = ["SPEC", "convert"]
@@ -118,7 +119,6 @@ def _clip(path: Path, clip_id: str, name: str, ctx: Context) -> Clip | None:
         language=language,
         group=language,
         license=SPEC.license,
-        upstream_id=f"{path.parent.name}/{path.name}",
     )
 
 

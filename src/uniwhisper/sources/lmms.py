@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from uniwhisper.sources._context import Context
 from uniwhisper.sources._sounds import listed_clips
-from uniwhisper.sources._spec import Context, SourceSpec
+from uniwhisper.sources._spec import SourceSpec
 from uniwhisper.types import Clip
 
 __all__ = ["SPEC", "convert"]

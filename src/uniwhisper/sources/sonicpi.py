@@ -1,7 +1,7 @@
 """Sonic Pi's samples: drums, tabla, loops, guitars, electronic and ambient sounds.
 
 Reads `usr/share/sonic-pi/samples/*.flac` of the Debian package; `labels/sonicpi.csv` beside this module says what their
-names mean, and `README.md` gives the Freesound id that each sample comes from, which becomes the clip's upstream id.
+names mean, and `README.md` gives the Freesound id that each sample comes from, one of the clip's upstream ids.
 Dropped: sounds shorter than 0.1 s.
 
 Source: https://github.com/sonic-pi-net/sonic-pi (3.2.2, etc/samples, as packaged by Debian 12).
@@ -14,8 +14,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from uniwhisper.identifiers import freesound
+from uniwhisper.sources._context import Context
 from uniwhisper.sources._sounds import listed_clips
-from uniwhisper.sources._spec import Context, SourceSpec
+from uniwhisper.sources._spec import SourceSpec
 from uniwhisper.types import Clip
 
 __all__ = ["SPEC", "convert"]
@@ -51,5 +53,6 @@ def convert(root: Path, ctx: Context) -> Iterator[Clip]:
     origins = {match["name"].replace("_", ""): match["id"] for match in _ORIGIN.finditer(readme)}
     for clip in listed_clips(SPEC, ctx, root, (_FOLDER,)):
         origin = origins.get(Path(clip.id).stem.replace("_", ""))  # the README writes loop_mehackit_1
-        upstream_id = f"freesound {origin}" if origin else clip.upstream_id
-        yield dataclasses.replace(clip, upstream_id=upstream_id, group=upstream_id)
+        if origin:
+            clip = dataclasses.replace(clip, upstream_ids=(freesound(origin),), group=freesound(origin))
+        yield clip

@@ -30,7 +30,8 @@ from typing import cast
 from uniwhisper.audio import info
 from uniwhisper.errors import AudioError, ManifestError
 from uniwhisper.manifest import check_clip
-from uniwhisper.sources._spec import Context, SourceSpec
+from uniwhisper.sources._context import Context
+from uniwhisper.sources._spec import SourceSpec
 from uniwhisper.types import FAMILIES, Annotation, Clip, Domain, Event, Question
 
 __all__ = ["KINDS", "SPEC", "convert", "read_table"]

@@ -15,8 +15,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from uniwhisper.sources._context import Context
 from uniwhisper.sources._sounds import sound_clip, words
-from uniwhisper.sources._spec import Context, SourceSpec
+from uniwhisper.sources._spec import SourceSpec
 from uniwhisper.types import Clip
 
 __all__ = ["SPEC", "convert"]

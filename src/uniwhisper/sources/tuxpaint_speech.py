@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from uniwhisper.errors import AudioError
-from uniwhisper.sources._spec import Context, SourceSpec
+from uniwhisper.sources._context import Context
+from uniwhisper.sources._spec import SourceSpec
 from uniwhisper.sources._transcript import why_implausible
 from uniwhisper.types import Annotation, Clip
 
@@ -95,7 +96,6 @@ def _clip(path: Path, match: re.Match[str], member: Path, ctx: Context) -> Clip 
         language=language,
         group=language,
         license=SPEC.license,
-        upstream_id=clip_id,
     )
 
 

@@ -1,0 +1,91 @@
+"""The audio of a clip, wherever it lies: a file, a span of a file, or a member of a tar.
+
+Reads what `Clip.path`, `offset_bytes`, `num_bytes`, `start_s` and `duration_s` name; writes nothing. Every stage that
+needs samples gets them here, so all of them hear the same ones.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from uniwhisper import audio
+from uniwhisper.errors import AudioError
+from uniwhisper.types import Clip
+
+__all__ = ["clip_bytes", "measure", "read_clip"]
+
+_END_TOLERANCE_S = 0.05  # durations in manifests are rounded, and lossy files decode to a few samples more or less
+
+
+def clip_bytes(clip: Clip) -> bytes:
+    """Return the encoded audio file of `clip`, as it stands on disk or in its container.
+
+    Raises:
+        AudioError: The file is missing, or the container ends before the member does.
+    """
+    try:
+        with Path(clip.path).open("rb") as file:
+            if not clip.num_bytes:
+                return file.read()
+            data = os.pread(file.fileno(), clip.num_bytes, clip.offset_bytes)
+    except OSError as e:
+        raise AudioError(f"{_where(clip)}: expected a file at {clip.path}, found none that can be read ({e})") from e
+    if len(data) < clip.num_bytes:
+        raise AudioError(
+            f"{_where(clip)}: expected {clip.num_bytes} bytes from byte {clip.offset_bytes} of {clip.path}, found "
+            f"{len(data)}: the container is truncated, fetch or make it again"
+        )
+    return data
+
+
+def read_clip(clip: Clip) -> np.ndarray:
+    """Return exactly the clip's span as a float32 wave [samples], mono, 16 kHz, in [-1, 1].
+
+    Raises:
+        AudioError: The audio cannot be read, or it ends before the clip does; the message names the clip.
+    """
+    whole = _file(clip)
+    name = f"{clip.path} at byte {clip.offset_bytes}"
+    # A whole file is read to its end: its header's length is an estimate in some formats.
+    spans = clip.start_s > 0 or (clip.duration_s > 0 and _shorter_than_file(clip, whole, name))
+    try:
+        wave = audio.read(whole, start_s=clip.start_s, max_duration_s=clip.duration_s if spans else None, name=name)
+    except AudioError as e:
+        raise AudioError(f"{_where(clip)}: {e}") from e
+    found_s = len(wave) / audio.SAMPLE_RATE
+    if found_s < clip.duration_s - max(_END_TOLERANCE_S, 0.02 * clip.duration_s):
+        raise AudioError(
+            f"{_where(clip)}: expected {clip.duration_s:.3f} s from {clip.start_s:.3f} s in {clip.path}, found "
+            f"{found_s:.3f} s: the file is not the one that was converted, or it is truncated"
+        )
+    return wave
+
+
+def measure(clip: Clip) -> float:
+    """Return the duration in seconds of the audio file behind `clip`, from its header.
+
+    Raises:
+        AudioError: It is missing, not audio, or holds no samples.
+    """
+    duration_s = audio.info(_file(clip), name=f"{clip.path} at byte {clip.offset_bytes}").duration_s
+    if not duration_s > 0:
+        raise AudioError(f"{_where(clip)}: expected audio in {clip.path}, found a file with no samples")
+    return duration_s
+
+
+def _file(clip: Clip) -> Path | bytes:
+    return clip_bytes(clip) if clip.num_bytes else Path(clip.path)
+
+
+def _shorter_than_file(clip: Clip, file: Path | bytes, name: str) -> bool:
+    try:
+        return audio.info(file, name=name).duration_s > clip.duration_s + _END_TOLERANCE_S
+    except AudioError as e:
+        raise AudioError(f"{_where(clip)}: {e}") from e
+
+
+def _where(clip: Clip) -> str:
+    return f"clip {clip.id!r} of {clip.source!r}"
