@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,23 +16,19 @@ import torch
 
 from tiny import tone
 from uniwhisper import audio
-from uniwhisper.batches import BatchConfig, BatchOrder, Draw
+from uniwhisper.batches import BatchConfig, BatchOrder, Draw, for_rank
 from uniwhisper.errors import AudioError, ConfigError
 from uniwhisper.instructions import InstructionConfig, families
 from uniwhisper.mel import log_mel_padded
-from uniwhisper.model.decoder import Turn
-from uniwhisper.train.feed import Feed, WaveStore, draw_example, seeded
+from uniwhisper.train.feed import Batch, Feed, WaveStore, draw_example, seeded
 from uniwhisper.types import Annotation, Clip
 
 from .conftest import World
-
-
-def turn(prompt: str, answer: str) -> Turn:
-    return Turn(prompt=tuple(prompt.encode()), answer=(*answer.encode(), 0))
+from .turns import turn
 
 
 def make_feed(world: World, **options: Any) -> Feed:
-    sources: dict[str, list[Clip]] = {}
+    sources: dict[str, Any] = {}
     for clip in world.clips:
         sources.setdefault(clip.source, []).append(clip)
     durations = {name: [clip.duration_s for clip in clips] for name, clips in sources.items()}
@@ -40,7 +40,16 @@ def make_feed(world: World, **options: Any) -> Feed:
         "family_shares": {},
         "cache_mb": 1.0,
     }
-    return Feed(sources, order, **(defaults | options))
+    return Feed(options.pop("sources", sources), order, **(defaults | options))
+
+
+def assert_same(found: Batch, expected: Batch) -> None:
+    """Require the same batch to the last bit."""
+    assert (found.examples, found.turns) == (expected.examples, expected.turns)
+    assert (found.audio_s, found.num_answer_tokens) == (expected.audio_s, expected.num_answer_tokens)
+    for some, others in ((found.mels, expected.mels), (found.tails, expected.tails)):
+        assert [tensor.shape for tensor in some] == [tensor.shape for tensor in others]
+        assert all(torch.equal(a, b) for a, b in zip(some, others, strict=True))
 
 
 def labelled(number: int, label: str) -> Clip:
@@ -82,28 +91,91 @@ def test_batches_are_the_same_whenever_and_wherever_they_are_made(world: World) 
     threaded = list(feed.batches(2, 9, ahead=3))
     assert len(threaded) == 7
     for number, batch in zip(range(2, 9), threaded, strict=True):
-        again = make_feed(world, cache_mb=0.0).batch(number)
-        assert again.examples == batch.examples
-        assert again.turns == batch.turns
-        assert all(torch.equal(a, b) for a, b in zip(again.mels, batch.mels, strict=True))
+        assert_same(make_feed(world, cache_mb=0.0).batch(number), batch)
     assert make_feed(world, seed=1).batch(2).examples != threaded[0].examples
 
 
-def test_no_batches_are_an_empty_iterator(world: World) -> None:
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than a small machine has cores
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_any_number_of_ranks_and_workers_sees_the_same_batches(world: World, world_size: int, workers: int) -> None:
+    steps, accumulation = range(2, 6), 3
+    found: dict[int, Batch] = {}
+    for rank in range(world_size):
+        shares = [for_rank(step, rank=rank, world_size=world_size, accumulation=accumulation) for step in steps]
+        numbers = [number for share in shares for number in share]
+        found |= zip(numbers, make_feed(world).load(numbers, workers=workers), strict=True)
+    assert sorted(found) == list(range(6, 18))
+    feed = make_feed(world)
+    for number, batch in found.items():
+        assert_same(batch, feed.batch(number))
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_workers_leave_signals_and_random_numbers_to_the_run(world: World) -> None:
+    state = torch.get_rng_state()
+    batches = make_feed(world).load(range(12), workers=2, ahead=1)
+    for _ in range(2):  # one of each worker, so that both have begun
+        next(batches)
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
+    for worker in workers:
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGINT)
+    assert len(list(batches)) == 10
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_no_batches_are_an_empty_iterator(world: World, workers: int) -> None:
+    assert list(make_feed(world).load(range(3, 3), workers=workers)) == []
     assert list(make_feed(world).batches(3, 3)) == []
 
 
-def test_a_clip_that_cannot_be_read_is_named(world: World, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_clip_that_cannot_be_read_is_named(world: World, tmp_path: Path, workers: int) -> None:
     feed = make_feed(world)
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"no audio at all")
     feed._clips["bells"][3] = replace(world.clips[3], path=str(broken))  # type: ignore[index]
-    with pytest.raises(AudioError, match=r"clip bells-3 of source bells: .*broken\.wav"):
-        list(feed.batches(0, 20))
+    with pytest.raises(AudioError, match=r"^clip 'bells-3' of 'bells': .*broken\.wav"):
+        list(feed.load(range(20), workers=workers))
+
+
+class Shelf(Sequence[Clip]):
+    """Clips that count how often one is taken out, as a reader of shards would read."""
+
+    def __init__(self, clips: Sequence[Clip]) -> None:
+        self._clips = clips
+        self.reads = 0
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def __getitem__(self, index: Any) -> Any:
+        self.reads += 1
+        return self._clips[index]
+
+
+def test_clips_are_read_when_they_are_drawn_and_not_before(world: World) -> None:
+    shelves = {"bells": Shelf(world.clips[:6]), "talk": Shelf(world.clips[6:])}
+    draws = [Draw(source=name, index=index, epoch=0) for name, shelf in shelves.items() for index in range(len(shelf))]
+    feed = make_feed(world, sources=shelves, family_shares={"audio_text_matching": 0.0})
+    assert_same(feed.collate(draws), make_feed(world, family_shares={"audio_text_matching": 0.0}).collate(draws))
+    assert {name: shelf.reads for name, shelf in shelves.items()} == {"bells": 6, "talk": 4}
+    others = make_feed(world, sources=shelves, family_shares={"classification": 0.0})
+    for epoch in range(5):
+        before = shelves["bells"].reads
+        others.collate([Draw(source="bells", index=1, epoch=epoch)])
+        assert 2 <= shelves["bells"].reads - before <= 9  # itself, and up to eight in search of another text
+
+
+def clip_at(path: Path, duration_s: float, **fields: Any) -> Clip:
+    return replace(ZOO[0], path=str(path), duration_s=duration_s, **fields)
 
 
 def test_store_gives_the_same_samples_from_memory_and_from_disk(tmp_path: Path) -> None:
-    clip = replace(ZOO[0], path=str(tmp_path / "c.wav"))
+    clip = clip_at(tmp_path / "c.wav", 0.5)
     soundfile.write(clip.path, tone(0.5, 300), 16_000, subtype="FLOAT")
     kept, forgetful = WaveStore(1.0), WaveStore(0.0)
     first = kept.wave(clip)
@@ -112,14 +184,45 @@ def test_store_gives_the_same_samples_from_memory_and_from_disk(tmp_path: Path) 
     np.testing.assert_array_equal(forgetful.wave(clip), first)
     Path(clip.path).unlink()
     np.testing.assert_array_equal(kept.wave(clip), first)
-    with pytest.raises(AudioError, match="clip c0 of source zoo"):
+    with pytest.raises(AudioError, match="clip 'c0' of 'zoo'"):
         forgetful.wave(clip)
 
 
-def test_store_cuts_at_30_seconds(tmp_path: Path) -> None:
-    clip = replace(ZOO[0], path=str(tmp_path / "long.wav"))
-    soundfile.write(clip.path, np.zeros(31 * 16_000), 16_000)
-    assert len(WaveStore(10.0).wave(clip)) == 30 * 16_000
+def test_store_keeps_spans_of_one_file_apart(tmp_path: Path) -> None:
+    path = tmp_path / "c.wav"
+    wave = tone(2.0, 300)
+    soundfile.write(path, wave, 16_000, subtype="FLOAT")
+    content = path.read_bytes()
+    container = tmp_path / "shard.tar"
+    soundfile.write(tmp_path / "other.wav", -wave, 16_000, subtype="FLOAT")
+    container.write_bytes(content + (tmp_path / "other.wav").read_bytes())
+    member = {"num_bytes": len(content)}
+    spans = [
+        (clip_at(path, 2.0), wave),
+        (clip_at(path, 0.5), wave[:8000]),
+        (clip_at(path, 0.5, start_s=1.0), wave[16_000:24_000]),
+        (clip_at(container, 2.0, **member), wave),
+        (clip_at(container, 2.0, offset_bytes=len(content), **member), -wave),
+    ]
+    store = WaveStore(10.0)
+    for _ in range(2):  # from disk, then from memory
+        for clip, expected in spans:
+            np.testing.assert_allclose(store.wave(clip), expected, atol=1 / 32767)
+
+
+def test_store_refuses_clips_longer_than_the_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "long.wav"
+    soundfile.write(path, np.zeros(31 * 16_000), 16_000)
+    with pytest.raises(
+        AudioError, match=r"clip 'c0' of 'zoo': expected at most 30 s, found 31\.00 s: .uniwhisper shards"
+    ):
+        WaveStore(10.0).wave(clip_at(path, 31.0))
+    assert len(WaveStore(10.0).wave(clip_at(path, 30.0, start_s=0.5))) == 30 * 16_000
+    assert len(WaveStore(10.0).wave(clip_at(path, 30.3, start_s=0.5))) == 30 * 16_000  # rounding, cut off
+    # A header may promise less than there is.
+    monkeypatch.setattr("uniwhisper.train.feed.read_clip", lambda clip: np.zeros(31 * 16_000, dtype=np.float32))
+    with pytest.raises(AudioError, match=r"expected at most 30 s, found 31\.00 s"):
+        WaveStore(10.0).wave(clip_at(path, 20.0))
 
 
 def test_seeded_is_a_function_of_its_parts_alone() -> None:
