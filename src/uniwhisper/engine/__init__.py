@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import multiprocessing.connection
 import os
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -87,7 +89,7 @@ def _map_local(function: Callable[[T], R], tasks: Iterable[T], workers: int) -> 
     if not first:
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(max_workers=workers, mp_context=context, initializer=_die_with_parent) as pool:
         waiting: deque[Future[R]] = deque()
         try:
             for task in itertools.chain(first, rest):
@@ -104,6 +106,19 @@ def _map_local(function: Callable[[T], R], tasks: Iterable[T], workers: int) -> 
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def _die_with_parent() -> None:
+    """Make this worker end when the process that started it does: killed, that one cannot tell its workers."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent watch", daemon=True).start()
 
 
 def _with_progress(
