@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import math
+import os
 import sys
 from pathlib import Path
 
@@ -305,3 +307,53 @@ def test_to_wave_does_not_change_its_input() -> None:
 def test_to_wave_refuses(array, sample_rate, message: str) -> None:
     with pytest.raises(AudioError, match=message):
         audio.to_wave(array, sample_rate)
+
+
+def encoded(container: str, num_samples: int = 8_000) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, tone(440, 16_000, num_samples / 16_000), 16_000, format=container)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(("container", "kept"), [("WAV", 0.5), ("FLAC", 0.5), ("FLAC", 0.99)])
+def test_a_header_that_promises_more_than_there_is(container: str, kept: float) -> None:
+    content = encoded(container)
+    with pytest.raises(AudioError, match=r"x\.bin, as its header says; found .*: truncated or damaged, fetch it again"):
+        audio.info(content[: int(kept * len(content))], name="x.bin")
+    assert audio.info(content).duration_s == 0.5
+
+
+def test_an_absurd_length_is_refused() -> None:
+    content = bytearray(encoded("FLAC"))
+    content[21:26] = bytes([content[21] | 0x0F, 0xFF, 0xFF, 0xFF, 0xFF])  # STREAMINFO's number of samples: 2**36 - 1
+    with pytest.raises(AudioError, match=r"expected 68719476735 frames of audio in x\.flac, .* found \d+ bytes"):
+        audio.info(bytes(content), name="x.flac")
+
+
+def test_samples_that_are_no_numbers_raise_without_a_warning(tmp_path: Path) -> None:
+    values = np.full((1_600, 2), np.inf, np.float32)
+    values[:, 1] = -np.inf
+    soundfile.write(str(tmp_path / "a.wav"), values, 16_000, subtype="FLOAT")
+    with pytest.raises(AudioError, match="expected finite samples"):
+        audio.read(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\x00b", "caf\udce9.wav"])
+def test_names_that_no_file_can_have(name: str, tmp_path: Path) -> None:
+    for function in (audio.read, audio.info):
+        with pytest.raises(AudioError, match=r"expected an audio file at .*rename it"):
+            function(f"{tmp_path}/{name}")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.wav")
+    with pytest.raises(AudioError, match="found a device or pipe"):
+        audio.read(tmp_path / "a.wav")
+
+
+def test_reads_g722_in_memory_by_its_name(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    encode_with_av(tmp_path / "a.g722", "g722", 16_000, tone(440, 16_000, 0.5))
+    content = (tmp_path / "a.g722").read_bytes()
+    np.testing.assert_array_equal(audio.read(content, name="x.g722"), audio.read(tmp_path / "a.g722"))
+    assert audio.info(content, name="x.g722").duration_s == pytest.approx(0.5, abs=0.01)

@@ -51,7 +51,8 @@ def test_everything_survives_the_file(tmp_path: Path) -> None:
 
 
 texts = st.text(max_size=12)
-times = st.floats(0, 1e4, allow_nan=False)
+words = texts.filter(str.strip)
+spans = st.tuples(st.floats(0, 1e4, allow_nan=False), st.floats(0, 1e4, allow_nan=False)).map(sorted)
 
 
 @given(
@@ -59,13 +60,22 @@ times = st.floats(0, 1e4, allow_nan=False)
         Annotation,
         transcript=texts,
         translations=st.dictionaries(texts, texts, max_size=2),
-        captions=st.lists(texts, max_size=2).map(tuple),
-        labels=st.lists(texts, max_size=3).map(tuple),
+        captions=st.lists(words, max_size=2).map(tuple),
+        labels=st.lists(words, max_size=3).map(tuple),
         label_set=texts,
         attributes=st.dictionaries(texts, texts, max_size=2),
-        events=st.lists(st.builds(Event, label=texts, onset_s=times, offset_s=times), max_size=2).map(tuple),
+        events=st.lists(
+            st.builds(lambda label, span: Event(label=label, onset_s=span[0], offset_s=span[1]), texts, spans),
+            max_size=2,
+        ).map(tuple),
         notes=st.lists(
-            st.builds(Note, pitch=st.integers(0, 127), onset_s=times, offset_s=times, instrument=texts), max_size=2
+            st.builds(
+                lambda pitch, span, name: Note(pitch=pitch, onset_s=span[0], offset_s=span[1], instrument=name),
+                st.integers(0, 127),
+                spans,
+                texts,
+            ),
+            max_size=2,
         ).map(tuple),
         questions=st.lists(st.builds(Question, question=texts, answer=texts), max_size=2).map(tuple),
     ),
@@ -138,7 +148,20 @@ def test_ids_are_unique_within_a_source(tmp_path: Path) -> None:
         ({"annotation": {"labels": [1]}}, "each of labels to be str"),
         ({"annotation": {"attributes": {"a": 1}}}, "each of attributes to be str"),
         ({"annotation": {"events": [{"label": "x", "onset_s": 0}]}}, "a complete event"),
-        ({"annotation": {"notes": [{"pitch": "c", "onset_s": 0, "offset_s": 1}]}}, "pitch to be a number"),
+        ({"annotation": {"notes": [{"pitch": "c", "onset_s": 0, "offset_s": 1}]}}, "pitch to be int, found 'c'"),
+        ({"annotation": {"notes": [{"pitch": 128, "onset_s": 0, "offset_s": 1}]}}, "a whole number from 0 to 127"),
+        ({"annotation": {"notes": [{"pitch": 60.5, "onset_s": 0, "offset_s": 1}]}}, "pitch to be int, found 60.5"),
+        ({"annotation": {"events": [{"label": "x", "onset_s": 2, "offset_s": 1}]}}, "offset_s not before it"),
+        ({"annotation": {"events": [{"label": "x", "onset_s": 0, "offset_s": 1e308}]}}, "at most 11 days"),
+        ({"annotation": {"events": [{"label": "x", "onset_s": 0, "offset_s": 10**400}]}}, "hundreds of digits"),
+        ({"annotation": {"labels": ["dog", " "]}}, "labels without a blank one"),
+        ({"start_s": 1e7}, "start_s of at least 0 seconds and at most 11 days"),
+        ({"duration_s": 10**400}, "duration_s in seconds, found a number with hundreds of digits"),
+        ({"id": "a\nb"}, "id on one line"),
+        ({"id": "a\ud83d"}, "id on one line, without control characters, in UTF-8"),
+        ({"id": "x" * 2000}, "an id of at most 1024 characters"),
+        ({"path": "a\x00.wav"}, "path to be a file name in UTF-8"),
+        ({"num_bytes": -1}, "offset_bytes and num_bytes of at least 0"),
     ],
 )
 def test_a_bad_line_is_named(change: dict[str, Any], expected: str, tmp_path: Path) -> None:
@@ -149,6 +172,21 @@ def test_a_bad_line_is_named(change: dict[str, Any], expected: str, tmp_path: Pa
     with pytest.raises(ManifestError, match=expected) as error:
         read_manifest(path)
     assert f"{path}:2" in str(error.value)
+
+
+@pytest.mark.parametrize("line", [b"\xff\xfe{}", b"[" * 100_000, b"7" * 5000, b"{", b"\x00"])
+def test_a_line_that_is_no_json_is_named(line: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "manifest.jsonl"
+    path.write_bytes(json.dumps(clip_to_json(clip())).encode() + b"\n" + line + b"\n")
+    with pytest.raises(ManifestError, match=r"manifest\.jsonl:2"):
+        read_manifest(path)
+
+
+def test_text_that_no_file_can_hold_is_not_written(tmp_path: Path) -> None:
+    broken = clip(id="b", annotation=Annotation(captions=("half \ud83d of it",)))
+    with pytest.raises(ManifestError, match=r"row 2, found half of a surrogate pair, .*half \\ud83d of"):
+        write_manifest(tmp_path / "manifest.jsonl", [clip(), broken])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_field_is_named(tmp_path: Path) -> None:

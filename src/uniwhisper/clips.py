@@ -15,9 +15,13 @@ from uniwhisper import audio
 from uniwhisper.errors import AudioError
 from uniwhisper.types import Clip
 
-__all__ = ["clip_bytes", "measure", "read_clip"]
+__all__ = ["clip_bytes", "file_duration_s", "measure", "read_clip"]
 
 _END_TOLERANCE_S = 0.05  # durations in manifests are rounded, and lossy files decode to a few samples more or less
+_MISSING_S, _MISSING_SHARE = (
+    0.2,
+    0.05,
+)  # tables state durations roughly; more than either is missing, it is another file
 
 
 def clip_bytes(clip: Clip) -> bytes:
@@ -56,7 +60,7 @@ def read_clip(clip: Clip) -> np.ndarray:
     except AudioError as e:
         raise AudioError(f"{_where(clip)}: {e}") from e
     found_s = len(wave) / audio.SAMPLE_RATE
-    if found_s < clip.duration_s - max(_END_TOLERANCE_S, 0.02 * clip.duration_s):
+    if found_s < clip.duration_s - max(_MISSING_S, _MISSING_SHARE * clip.duration_s):
         raise AudioError(
             f"{_where(clip)}: expected {clip.duration_s:.3f} s from {clip.start_s:.3f} s in {clip.path}, found "
             f"{found_s:.3f} s: the file is not the one that was converted, or it is truncated"
@@ -65,14 +69,24 @@ def read_clip(clip: Clip) -> np.ndarray:
 
 
 def measure(clip: Clip) -> float:
-    """Return the duration in seconds of the audio file behind `clip`, from its header.
+    """Return the duration in seconds of the whole audio file behind `clip`.
 
     Raises:
         AudioError: It is missing, not audio, or holds no samples.
     """
-    duration_s = audio.info(_file(clip), name=f"{clip.path} at byte {clip.offset_bytes}").duration_s
+    return file_duration_s(_file(clip), name=f"{clip.path} at byte {clip.offset_bytes}")
+
+
+def file_duration_s(file: Path | bytes, *, name: str = "audio in memory") -> float:
+    """Return the duration in seconds of an audio file, from its header; an MP3, whose header guesses, is decoded.
+
+    Raises:
+        AudioError: It is missing, not audio, or holds no samples.
+    """
+    header = audio.info(file, name=name)
+    duration_s = header.duration_s if header.is_exact else len(audio.read(file, name=name)) / audio.SAMPLE_RATE
     if not duration_s > 0:
-        raise AudioError(f"{_where(clip)}: expected audio in {clip.path}, found a file with no samples")
+        raise AudioError(f"expected audio at {name if isinstance(file, bytes) else file}, found a file with no samples")
     return duration_s
 
 

@@ -40,8 +40,18 @@ __all__ = [
 ]
 
 
+_LONGEST_CHARS = 3000
+"""Of a message: what it quotes as found may be as long as a file, and nobody reads that."""
+
+
 class UniWhisperError(Exception):
     """Base of every error that uniwhisper raises on purpose; the command line prints it without a traceback."""
+
+    def __str__(self) -> str:
+        """Return the message; of one that is longer than anybody reads, the beginning and the end."""
+        text = super().__str__()
+        half = _LONGEST_CHARS // 2
+        return text if len(text) <= _LONGEST_CHARS else f"{text[:half]} [...] {text[-half:]}"
 
 
 class ConfigError(UniWhisperError, ValueError):

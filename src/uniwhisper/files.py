@@ -83,14 +83,28 @@ def read_json(path: Path) -> Any:
         raise ManifestError(f"expected a JSON file at {path}, found nothing there") from e
     except json.JSONDecodeError as e:
         raise ManifestError(f"expected JSON in {path}, found an error at line {e.lineno}: {e.msg}") from e
+    except (ValueError, RecursionError) as e:  # not UTF-8, or numbers and nesting beyond what Python reads
+        raise ManifestError(f"expected JSON in {path}, found: {e}") from e
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
-    """Write one JSON object a line, atomically, and return the number of rows."""
+    """Write one JSON object a line, atomically, and return the number of rows.
+
+    Raises:
+        ManifestError: A text in a row cannot be written as UTF-8; the message shows it. Nothing is written then.
+    """
     count = 0
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+            line = json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+            try:
+                file.write(line)
+            except UnicodeEncodeError as e:
+                found = line[max(0, e.start - 60) : e.start + 20]
+                raise ManifestError(
+                    f"{path}: expected text that UTF-8 can hold in row {count + 1}, found half of a surrogate pair, or "
+                    f"a file name in another encoding, in {found!r}: repair or rename it"
+                ) from e
             count += 1
     return count
 
@@ -99,18 +113,20 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the object on each line of `path`.
 
     Raises:
-        ManifestError: The file is missing, or a line is not JSON; the message names the line.
+        ManifestError: The file is missing, or a line is not JSON in UTF-8; the message names the line.
     """
     try:
-        file = path.open(encoding="utf-8")
+        file = path.open("rb")
     except FileNotFoundError as e:
         raise ManifestError(f"expected a JSON-lines file at {path}, found nothing there") from e
     with file:
         for number, line in enumerate(file, start=1):
             try:
-                yield json.loads(line)
+                yield json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
             except json.JSONDecodeError as e:
-                raise ManifestError(f"expected JSON at {path}:{number}, found: {line[:80]!r} ({e.msg})") from e
+                raise ManifestError(f"expected JSON at {path}:{number}, found: {e.doc[:80]!r} ({e.msg})") from e
+            except (ValueError, RecursionError) as e:  # not UTF-8, or numbers and nesting beyond what Python reads
+                raise ManifestError(f"expected JSON in UTF-8 at {path}:{number}, found: {e}") from e
 
 
 def sha256_file(path: Path) -> str:
@@ -133,4 +149,4 @@ def mark_done(folder: Path, key: str) -> None:
 def is_done(folder: Path, key: str) -> bool:
     """Return whether `folder` was completed for exactly the configuration hash `key`."""
     marker = folder / "DONE"
-    return marker.is_file() and marker.read_text(encoding="utf-8").strip() == key
+    return marker.is_file() and marker.read_text(encoding="utf-8", errors="replace").strip() == key

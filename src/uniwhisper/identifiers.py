@@ -29,7 +29,7 @@ __all__ = [
 
 _NAMESPACE = re.compile(r"[a-z][a-z0-9_]*")
 _YOUTUBE = re.compile(r"[A-Za-z0-9_-]{11}")
-_LIBRISPEECH = re.compile(r"(\d+)-(\d+)-(\d+)")
+_LIBRISPEECH = re.compile(r"([0-9]{1,9})-([0-9]{1,9})-([0-9]{1,9})")
 _SPAN = re.compile(r"(?P<key>.+)@(?P<start>\d+(\.\d+)?)-(?P<end>\d+(\.\d+)?)")
 
 
@@ -60,7 +60,7 @@ def _number(namespace: str, key: str | int) -> str:
     text = str(key).strip()
     if not (text.isascii() and text.isdigit()):
         raise ManifestError(f"expected a {namespace} id of digits, found {key!r}")
-    return upstream(namespace, int(text))
+    return upstream(namespace, text.lstrip("0") or "0")
 
 
 def freesound(sound_id: str | int) -> str:

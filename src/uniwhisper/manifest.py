@@ -9,10 +9,9 @@ within their source.
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +38,12 @@ _TEXTS = ("transcript", "label_set")
 _TEXT_LISTS = ("captions", "labels")
 _TEXT_MAPS = ("translations", "attributes", "metadata")
 _COUNTS = ("offset_bytes", "num_bytes")
+_PITCHES = range(128)
+_LATEST_S = 1e6
+"""Eleven days: no recording is longer, so a later time is damaged, or counts something else than seconds."""
+_MAX_ID_CHARS = 1024
+_NOT_IN_IDS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Control characters, line ends, and what UTF-8 cannot hold: half surrogate pairs, file names in another encoding."""
 _REQUIRED = ("id", "source", "path", "split", "duration_s", "domain")
 
 
@@ -74,26 +79,56 @@ def check_clip(clip: Clip, where: str) -> Clip:
     """
 
     def fail(expected: str, found: object) -> ManifestError:
-        return ManifestError(f"{where}: clip {clip.id!r}: expected {expected}, found {found!r}")
+        text = repr(found)
+        shown = text if len(text) <= 200 else f"{text[:197]}..."
+        return ManifestError(f"{where}: clip {clip.id[:100]!r}: expected {expected}, found {shown}")
 
     for name in ("id", "source", "path"):
-        if not getattr(clip, name):
-            raise fail(f"a non-empty {name}", getattr(clip, name))
+        value = getattr(clip, name)
+        if not value:
+            raise fail(f"a non-empty {name}", value)
+        if _NOT_IN_IDS.search(value) and name != "path":
+            raise fail(f"{name} on one line, without control characters, in UTF-8", value)
+    if len(clip.id) > _MAX_ID_CHARS:
+        raise fail(f"an id of at most {_MAX_ID_CHARS} characters", clip.id)
+    if "\0" in clip.path or not _is_text(clip.path):
+        raise fail("path to be a file name in UTF-8", clip.path)
     if clip.domain not in DOMAINS:
         raise fail(f"domain to be one of {', '.join(DOMAINS)}", clip.domain)
-    if not (math.isfinite(clip.duration_s) and clip.duration_s > 0):
-        raise fail("a positive duration_s in seconds", clip.duration_s)
+    if not 0 < clip.duration_s <= _LATEST_S:
+        raise fail("a positive duration_s in seconds, of at most 11 days", clip.duration_s)
     if not _SPLIT.fullmatch(clip.split):
         raise fail("split to be train, valid, test or foldN", clip.split)
-    if not (math.isfinite(clip.start_s) and clip.start_s >= 0):
-        raise fail("start_s of at least 0 seconds", clip.start_s)
+    if not 0 <= clip.start_s <= _LATEST_S:
+        raise fail("start_s of at least 0 seconds and at most 11 days", clip.start_s)
     if min(clip.offset_bytes, clip.num_bytes) < 0:
         raise fail("offset_bytes and num_bytes of at least 0", (clip.offset_bytes, clip.num_bytes))
-    for name in ("onset_s", "offset_s"):
-        for item in (*clip.annotation.events, *clip.annotation.notes):
-            if not (math.isfinite(getattr(item, name)) and getattr(item, name) >= 0):
-                raise fail(f"{name} of at least 0 seconds", item)
+    _check_annotation(clip.annotation, fail)
     return clip
+
+
+def _check_annotation(annotation: Annotation, fail: Callable[[str, object], ManifestError]) -> None:
+    """Raise what `fail` makes unless times are in order, pitches are MIDI's, and no label or caption is blank."""
+    for item in (*annotation.events, *annotation.notes):
+        if not 0 <= item.onset_s <= item.offset_s <= _LATEST_S:
+            raise fail("onset_s of at least 0 seconds, offset_s not before it, both of at most 11 days", item)
+    for note in annotation.notes:
+        if note.pitch not in _PITCHES:
+            raise fail("pitch to be a whole number from 0 to 127", note)
+    if min(annotation.votes.values(), default=0) < 0:
+        raise fail("votes of at least 0", annotation.votes)
+    for name in _TEXT_LISTS:
+        if not all(text.strip() for text in getattr(annotation, name)):
+            raise fail(f"{name} without a blank one", getattr(annotation, name))
+
+
+def _is_text(text: str) -> bool:
+    """Return whether UTF-8 can hold `text`."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_unique(clips: Iterable[Clip], where: str) -> Iterator[Clip]:
@@ -136,7 +171,7 @@ def clip_from_json(row: Any, where: str) -> Clip:
     values = dict(row)
     for name, value in row.items():
         if name in ("duration_s", "start_s"):
-            values[name] = float(_check(value, (int, float), name, where))
+            values[name] = _seconds(value, name, where)
         elif name in _COUNTS:
             _check(value, int, name, where)
         elif name == "upstream_ids":
@@ -170,24 +205,35 @@ def _annotation_from_json(value: Any, where: str) -> Annotation:
 def _part(kind: type[Event] | type[Note] | type[Question], value: Any, where: str) -> Any:
     row = _object(value, f"{kind.__name__.lower()} to be an object", where)
     _no_strangers(kind, row, where)
+    values = dict(row)
     for name, item in row.items():
-        _check(item, (int, float) if name in ("pitch", "onset_s", "offset_s") else str, name, where)
+        if name in ("onset_s", "offset_s"):
+            values[name] = _seconds(item, name, where)
+        else:
+            _check(item, int if name == "pitch" else str, name, where)
     try:
-        return kind(**row)
+        return kind(**values)
     except TypeError as e:
         raise ManifestError(f"{where}: expected a complete {kind.__name__.lower()}, found {row!r} ({e})") from e
 
 
+def _seconds(value: Any, name: str, where: str) -> float:
+    try:
+        return float(_check(value, (int, float), name, where))
+    except OverflowError as e:
+        raise ManifestError(f"{where}: expected {name} in seconds, found a number with hundreds of digits") from e
+
+
 def _object(value: Any, expected: str, where: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise ManifestError(f"{where}: expected {expected}, found {value!r}")
+        raise ManifestError(f"{where}: expected {expected}, found {repr(value)[:200]}")
     return value
 
 
 def _check(value: Any, kind: type | tuple[type, type], name: str, where: str) -> Any:
     if isinstance(value, bool) or not isinstance(value, kind):
         expected = "a number" if isinstance(kind, tuple) else kind.__name__
-        raise ManifestError(f"{where}: expected {name} to be {expected}, found {value!r}")
+        raise ManifestError(f"{where}: expected {name} to be {expected}, found {repr(value)[:200]}")
     return value
 
 
