@@ -14,13 +14,15 @@ from uniwhisper.sources import _debian
 from uniwhisper.sources._debian import fetch_packages, unpack_package
 
 
-def deb_bytes(name: str) -> bytes:
-    """Return a Debian package that holds usr/share/<name>.txt."""
+def deb_bytes(name: str, *others: tarfile.TarInfo) -> bytes:
+    """Return a Debian package that holds usr/share/<name>.txt, and other members without content."""
     tar = io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w:xz") as archive:
         member = tarfile.TarInfo(f"./usr/share/{name}.txt")
         member.size = len(name)
         archive.addfile(member, io.BytesIO(name.encode()))
+        for other in others:
+            archive.addfile(other, io.BytesIO(bytes(other.size)))
     control = io.BytesIO()
     with tarfile.open(fileobj=control, mode="w:gz"):
         pass
@@ -152,3 +154,80 @@ def test_a_file_that_is_no_package(content: bytes, tmp_path: Path, monkeypatch: 
     deb.write_bytes(content)
     with pytest.raises(DownloadError, match=r"x\.deb"):
         unpack_package(deb, tmp_path / "files")
+
+
+def other(name: str, kind: bytes = tarfile.REGTYPE, target: str = "", size: int = 0) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname, member.size = kind, target, size
+    return member
+
+
+@pytest.fixture(params=["dpkg-deb", "Python alone"])
+def unpack(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], Path]:
+    """Return a function that unpacks a package and returns the folder."""
+    if request.param == "dpkg-deb" and shutil.which("dpkg-deb") is None:
+        pytest.skip("dpkg-deb is not on this machine")
+    if request.param != "dpkg-deb":
+        monkeypatch.setenv("PATH", str(tmp_path))
+
+    def run(content: bytes) -> Path:
+        (tmp_path / "x.deb").write_bytes(content)
+        unpack_package(tmp_path / "x.deb", tmp_path / "in" / "files")
+        return tmp_path / "in" / "files"
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("member", "expected"),
+    [
+        (other("../evil.txt"), "evil.txt"),
+        (other("usr/../../evil.txt"), "evil.txt"),
+        (other("dev/null", tarfile.CHRTYPE), "null"),
+        (other("pipe", tarfile.FIFOTYPE), "pipe"),
+        (other("big", size=1001), "expected at most .* files with 1000 bytes"),
+    ],
+)
+def test_packages_that_are_not_safe_are_refused(
+    member: tarfile.TarInfo,
+    expected: str,
+    unpack: Callable[[bytes], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_debian, "_MAX_BYTES", 1000)
+    with pytest.raises(DownloadError, match=rf"x\.deb.*{expected}"):
+        unpack(deb_bytes("one", member))
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} <= {"x.deb", "one.txt"}
+
+
+def test_a_package_of_too_many_files_is_refused(
+    unpack: Callable[[bytes], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_debian, "_MAX_MEMBERS", 3)
+    with pytest.raises(DownloadError, match="expected at most 3 files"):
+        unpack(deb_bytes("one", *(other(f"file{number}") for number in range(3))))
+
+
+def test_links_out_of_the_package_are_not_made(unpack: Callable[[bytes], Path]) -> None:
+    members = (
+        other("usr/share/inside", tarfile.SYMTYPE, "one.txt"),
+        other("usr/share/passwd", tarfile.SYMTYPE, "/etc/passwd"),
+        other("usr/share/above", tarfile.SYMTYPE, "../../../secret"),
+        other("usr/share/twin", tarfile.LNKTYPE, "./usr/share/one.txt"),
+        other("usr/share/hard", tarfile.LNKTYPE, "../../etc/passwd"),
+        other("/usr/share/absolute.txt"),
+    )
+    files = unpack(deb_bytes("one", *members))
+    assert sorted(path.name for path in (files / "usr/share").iterdir()) == [
+        "absolute.txt",
+        "inside",
+        "one.txt",
+        "twin",
+    ]
+    assert (files / "usr/share/inside").read_text() == (files / "usr/share/twin").read_text() == "one"
+
+
+def test_a_truncated_package_is_named(unpack: Callable[[bytes], Path]) -> None:
+    with pytest.raises(DownloadError, match=r"x\.deb"):
+        unpack(deb_bytes("one")[:-4])

@@ -163,3 +163,32 @@ def test_damaged_vorbis_sample_is_refused(tmp_path: Path) -> None:
     path.write_bytes(content.replace(b"OggS", b"Nope"))
     with pytest.raises(LayoutError, match="expected Vorbis audio for sample 'sine'"):
         note(SoundFont(path))
+
+
+def test_absurd_settings_are_taken_for_the_ends_of_their_ranges(tmp_path: Path) -> None:
+    times = [(number, 32_000) for number in (DELAY, ATTACK, DECAY, RELEASE)]
+    assert np.isfinite(note(font(tmp_path, [*times, (FINE_TUNE, 32_000)]), duration_s=0.1)).all()
+
+
+def test_a_rate_that_cannot_be_played_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LayoutError, match=r"font\.sf2: .* played at a rate from 100 to 1\.67772e\+07 Hz for key 127"):
+        note(font(tmp_path, [(56, 1200), (ROOT_KEY, 0)]), pitch=127)
+
+
+@pytest.mark.parametrize(
+    ("chunk", "place"),
+    [
+        (b"inst", 22 + 20),  # the second instrument's first zone, where those of the first end
+        (b"igen", -6),  # the last one's sample
+        (b"shdr", 36),  # the first sample's rate
+    ],
+)
+def test_links_beyond_the_tables_are_refused(tmp_path: Path, chunk: bytes, place: int) -> None:
+    content = bytearray(soundfont({0: ([], [])}))
+    start = content.index(chunk) + 8
+    size = int.from_bytes(content[start - 4 : start], "little")
+    at = start + place % size
+    content[at : at + 4] = b"\0\0\0\0" if chunk == b"shdr" else b"\xff\x7f" + content[at + 2 : at + 4]
+    (tmp_path / "a.sf2").write_bytes(content)
+    with pytest.raises(LayoutError, match=r"a\.sf2"):
+        note(SoundFont(tmp_path / "a.sf2"))

@@ -3,6 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 import soundfile
 
@@ -111,7 +113,7 @@ def test_spreadsheet_exports_are_read(folder: Path) -> None:
         ("path,text\n,x\n", ":2: expected an audio file in column path"),
         ("path,text\na.wav,x\nmissing.wav,y\n", r":3: expected an audio file at .*missing\.wav"),
         ("path,text\na.wav,one, two\n", ":2: expected 2 cells"),
-        ("path,text\na.wav,\n", ":2: expected a text, label or transcript"),
+        ("path,text\na.wav,\n", ":2: expected one of text, label, transcript, caption"),
         ("path,text,kind\na.wav,x,asrr\n", ":2: expected kind to be one of asr"),
         ("path,text,kind\na.wav,dog,event\n", ":2: expected an event"),
         ("path,text,kind\na.wav,dog 2 1,event\n", ":2: expected an event"),
@@ -121,6 +123,9 @@ def test_spreadsheet_exports_are_read(folder: Path) -> None:
         ("path,text,duration\na.wav,x,long\n", ":2: expected duration in seconds"),
         ("path,text,duration\na.wav,x,0\n", ":2: expected a positive duration"),
         ("path,text\na.wav,x\na.wav,y\n", ":3: expected one transcript for a.wav, found 'x'"),
+        ("path,text,text\na.wav,x,y\n", ":1: expected every column once, found path, text, text"),
+        ("path,text\n" + "x" * 5000 + ",y\n", r":2: expected an audio file at .*x, found none"),
+        ("path,text,kind\na.wav,dog 0 1e999,event\n", ":2: expected an event"),
         ("path,text,speaker,kind\na.wav,x,p,asr\na.wav,z,q,caption\n", ":3: expected one speaker for a.wav"),
         ("path,text,kind\na.wav,sex: f,tag\na.wav,sex: m,tag\n", ":3: expected one sex for a.wav"),
     ],
@@ -129,6 +134,30 @@ def test_a_bad_table_is_refused_by_row(text: str, expected: str, folder: Path) -
     with pytest.raises(ManifestError, match=expected) as error:
         read_table(table(folder, text))
     assert "My clips.csv" in str(error.value)
+
+
+def test_cells_without_a_value_are_empty(folder: Path) -> None:
+    rows = pyarrow.table({"path": ["a.wav", "b.wav"], "label": ["dog", None], "caption": [None, "x"]})
+    rows = rows.append_column("duration", [[0.25, float("nan")]])
+    pyarrow.parquet.write_table(rows, folder / "t.parquet")
+    first, second = read_table(folder / "t.parquet")
+    assert (first.duration_s, first.annotation.labels, first.annotation.captions) == (0.25, ("dog",), ())
+    assert (second.annotation.labels, second.annotation.captions) == ((), ("x",))
+    assert second.duration_s > 0
+    text = '{"path": "a.wav", "caption": NaN, "label": "dog"}\n'
+    assert read_table(table(folder, text, "t.jsonl"))[0].annotation.captions == ()
+
+
+def test_a_row_that_is_repeated_counts_once(folder: Path) -> None:
+    text = "path,text,kind\n" + "a.wav,dog 0 1; dog 0 1,event\n" * 2 + "a.wav,Who? | I.,question\n" * 2
+    found = annotation(folder, text)
+    assert (len(found.events), len(found.questions)) == (1, 1)
+
+
+def test_columns_that_differ_in_case_alone_are_refused(folder: Path) -> None:
+    text = '{"path": "a.wav", "caption": "x", "Caption": "y"}\n'
+    with pytest.raises(ManifestError, match=r"t\.jsonl:1: expected every column once, found path, caption, Caption"):
+        read_table(table(folder, text, "t.jsonl"))
 
 
 def test_a_file_that_is_not_audio(folder: Path) -> None:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import pkgutil
 from collections.abc import Iterator
@@ -53,10 +54,13 @@ def get_source(name: str) -> Source:
     """Return the source module `name`.
 
     Raises:
-        SourceError: There is no such source; the message lists those that there are.
+        SourceError: There is no such source; the message names those that are spelt alike.
     """
-    if name not in list_sources():
-        raise SourceError(f"expected a source out of {', '.join(list_sources())}; found {name!r}")
+    known = list_sources()
+    if name not in known:
+        alike = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+        hint = f"; did you mean {' or '.join(alike)}?" if alike else ""
+        raise SourceError(f"expected one of the {len(known)} sources of `uniwhisper sources`, found {name!r}{hint}")
     return cast(Source, importlib.import_module(f"{__name__}.{name}"))
 
 

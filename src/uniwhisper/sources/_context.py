@@ -9,6 +9,7 @@ have.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,9 +19,11 @@ import numpy as np
 import soundfile
 
 from uniwhisper import audio
+from uniwhisper.clips import file_duration_s
 from uniwhisper.errors import AudioError, LayoutError, SourceError
+from uniwhisper.sources._fields import relative_path
 
-__all__ = ["AUDIO_SUFFIXES", "Context", "Dropped"]
+__all__ = ["AUDIO_SUFFIXES", "Context", "Dropped", "writable"]
 
 AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3", ".m4a", ".webm", ".mp4", ".aac", ".sph", ".aif", ".aiff")
 """What `Context.audio` takes for audio, best first: where several files have the same stem, the first one counts."""
@@ -49,15 +52,18 @@ class Context:
 
     def drop(self, clip_id: str, reason: str) -> None:
         """Record that the clip is left out; the driver writes every one of them to `dropped.jsonl`."""
-        self.dropped.append(Dropped(id=clip_id, reason=reason))
+        self.dropped.append(Dropped(id=writable(clip_id), reason=writable(reason)))
 
     def audio(self, folder: Path, stem: str, suffixes: Iterable[str] = AUDIO_SUFFIXES) -> Path:
         """Return the audio file `folder/stem.*`, whatever its format, or `folder/stem.wav` where there is none.
 
         A missing file needs no check: the driver drops its clip and says so. `stem` may hold folders and dots; the
         folder is listed once. In a dry run nothing is looked for.
+
+        Raises:
+            LayoutError: `stem` is blank or leaves the folder.
         """
-        place = folder / stem
+        place = folder / relative_path(stem, f"{self.source}: audio in {folder}")
         if not self.dry_run:
             listing = self._listing(place.parent)
             for suffix in suffixes:
@@ -73,15 +79,12 @@ class Context:
         return self._listings[folder]
 
     def duration_s(self, path: Path) -> float:
-        """Return the file's duration in seconds, from its header.
+        """Return the file's duration in seconds.
 
         Raises:
             AudioError: The file is not audio, or it holds no samples.
         """
-        duration_s = audio.info(path).duration_s
-        if not duration_s > 0:
-            raise AudioError(f"expected audio at {path}, found a file with no samples")
-        return duration_s
+        return file_duration_s(path)
 
     def write_audio(self, clip_id: str, wave: np.ndarray) -> Path:
         """Write mono samples at 16 kHz in [-1, 1] as FLAC (16 bits) and return the absolute path.
@@ -94,14 +97,19 @@ class Context:
             SourceError: The id would leave the folder.
             AudioError: The array is empty, not one-dimensional or not finite.
         """
-        path = (self.audio_dir / f"{clip_id}.flac").resolve()
+        path = Path(os.path.normpath(self.audio_dir / f"{clip_id}.flac"))
         if not path.is_relative_to(self.audio_dir):
             raise SourceError(f"{self.source}: expected a clip id that stays below {self.audio_dir}, found {clip_id!r}")
         if wave.ndim != 1 or wave.size == 0 or not np.isfinite(wave).all():
             raise AudioError(f"{self.source}: clip {clip_id!r}: expected finite mono samples, found shape {wave.shape}")
-        path.parent.mkdir(parents=True, exist_ok=True)
         clipped = np.clip(wave, -1.0, 1.0)  # a decoder's overshoot would wrap around in 16 bits
-        soundfile.write(str(path), clipped, audio.SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(str(path), clipped, audio.SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+        except (OSError, soundfile.LibsndfileError) as e:
+            raise SourceError(
+                f"{self.source}: expected to write clip {clip_id[:80]!r} below {self.audio_dir}: {e}"
+            ) from e
         return path
 
     def require(self, path: Path, root: Path) -> Path:
@@ -117,3 +125,18 @@ class Context:
             f"{self.source}: expected {path} (found in {root}: {found or 'nothing'}). "
             f"Give the folder that holds the unpacked corpus, or no folder to have it fetched"
         )
+
+    def require_folder(self, path: Path, root: Path) -> Path:
+        """Return `path` if it is a folder.
+
+        Raises:
+            LayoutError: It is not there, or is something else.
+        """
+        if not self.require(path, root).is_dir():
+            raise LayoutError(f"{self.source}: expected a folder at {path}, found something else; unpack it again")
+        return path
+
+
+def writable(text: str) -> str:
+    """Return `text` with what UTF-8 cannot hold, such as a file name in another encoding, spelt as an escape."""
+    return text.encode(errors="backslashreplace").decode()

@@ -1,19 +1,23 @@
 """Fetch Debian packages without root and without touching the system, and unpack them into one folder.
 
 Uses the system's package lists where there are any, and lists of its own where there are none or they are out of
-date. Writes the packages' files below `folder/files` and `folder/DONE` last: a second call does nothing.
+date. Writes the packages' files below `folder/files` and `folder/DONE` last: a second call does nothing. Packages are
+unpacked as if they came from a stranger: a name that leaves the folder, a device, or content that expands without
+bound is refused, and a link that leads out of the folder is not made.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
+import signal
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, cast
 
 from uniwhisper.errors import DownloadError
 from uniwhisper.files import content_hash, is_done, is_offline, mark_done
@@ -26,6 +30,9 @@ _OTHER_WAYS = (
     "(dpkg-deb -x PACKAGE.deb FOLDER) and given with --root FOLDER."
 )
 _TIMEOUT_S = 1800
+_MAX_BYTES = 4 << 30
+_MAX_MEMBERS = 1_000_000
+"""Both far above any package of ours."""
 _SYSTEM_LISTS = Path("/var/lib/apt/lists")
 _AR_MAGIC = b"!<arch>\n"
 _AR_HEADER_BYTES = 60
@@ -142,42 +149,87 @@ def _run(command: list[str], folder: Path) -> None:
 
 
 def unpack_package(deb: Path, folder: Path) -> None:
-    """Unpack the files of one .deb into `folder`, by dpkg-deb or, where that is missing, by Python alone.
+    """Unpack the files of one .deb into `folder`, read by dpkg-deb or, where that is missing, by Python alone.
 
     Raises:
-        DownloadError: The file is not a Debian package, or its compression cannot be read here.
+        DownloadError: The file is not a Debian package, its compression cannot be read here, or it is not safe to
+            unpack.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if shutil.which("dpkg-deb") is not None:
-        _run(["dpkg-deb", "-x", str(deb.resolve()), str(folder.resolve())], folder)
-        return
-    name, data = _data_member(deb)
-    try:
-        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-            archive.extractall(folder, filter="tar")  # refuses members that would leave the folder
-    except tarfile.TarError as e:
-        raise DownloadError(f"expected to unpack {name} of {deb}, found: {e}. Install dpkg (dpkg-deb)") from e
+    with_dpkg = shutil.which("dpkg-deb") is not None
+    with (_dpkg_tar if with_dpkg else _data_tar)(deb) as stream:
+        try:
+            with tarfile.open(fileobj=stream, mode="r|" if with_dpkg else "r|*") as archive:
+                _extract(archive, folder, deb)
+        except (tarfile.TarError, OSError, ValueError, EOFError) as e:
+            hint = "" if with_dpkg else " Install dpkg (dpkg-deb), which knows more kinds of compression."
+            raise DownloadError(f"expected to unpack the Debian package {deb}, found: {e}.{hint}") from e
 
 
-def _data_member(deb: Path) -> tuple[str, bytes]:
-    """Return name and bytes of the `data.tar.*` member of a .deb, which is an ar archive.
+def _extract(archive: tarfile.TarFile, folder: Path, deb: Path) -> None:
+    num_bytes = 0
+    for count, member in enumerate(archive):
+        num_bytes += member.size
+        if member.size < 0 or num_bytes > _MAX_BYTES or count >= _MAX_MEMBERS:
+            raise DownloadError(
+                f"{deb}: expected at most {_MAX_MEMBERS} files with {_MAX_BYTES} bytes in all, found more at "
+                f"{member.name[:100]!r}: do not use it"
+            )
+        try:
+            archive.extract(member, folder, filter="data")
+        except (tarfile.AbsoluteLinkError, tarfile.LinkOutsideDestinationError):
+            continue  # it would lead to files of this machine, which the corpus does not have
+
+
+@contextmanager
+def _dpkg_tar(deb: Path) -> Iterator[IO[bytes]]:
+    """Yield the package's files as a tar, unpacked by dpkg-deb as they are read."""
+    command = ["dpkg-deb", "--fsys-tarfile", str(deb.resolve())]
+    with tempfile.TemporaryFile() as errors:
+        try:
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=errors, env={**os.environ, "LC_ALL": "C"}
+            )
+        except OSError as e:
+            raise DownloadError(f"dpkg-deb did not start: {e}") from e
+        with process:
+            stream = cast(IO[bytes], process.stdout)
+            try:
+                yield stream
+                while stream.read(1 << 20):  # a tar may be padded after its end
+                    pass
+            except BaseException:
+                process.kill()
+                if process.wait() in (0, -signal.SIGKILL):  # else it had failed before, and its reason is the reason
+                    raise
+        if process.returncode != 0:
+            errors.seek(0)
+            reason = " | ".join(errors.read().decode(errors="replace").splitlines()[-3:])
+            raise DownloadError(f"expected a Debian package at {deb}, found that dpkg-deb cannot read it: {reason}")
+
+
+@contextmanager
+def _data_tar(deb: Path) -> Iterator[IO[bytes]]:
+    """Yield the package's files as a compressed tar: the `data.tar.*` member of a .deb, which is an ar archive.
 
     Source: deb(5) and ar(5): an 8-byte magic, then members of a 60-byte header (name in bytes 0-15, size in decimal
     in bytes 48-57) and the content, padded to an even length.
     """
-    content = deb.read_bytes()
-    if not content.startswith(_AR_MAGIC):
-        raise DownloadError(f"expected a Debian package (ar archive) at {deb}, found {content[:8]!r}")
-    offset = len(_AR_MAGIC)
-    while offset + _AR_HEADER_BYTES <= len(content):
-        header = content[offset : offset + _AR_HEADER_BYTES]
-        name = header[:16].decode("ascii", "replace").strip().rstrip("/")
-        try:
-            size = int(header[48:58])
-        except ValueError as e:
-            raise DownloadError(f"expected an ar header at byte {offset} of {deb}, found {header!r}") from e
-        start = offset + _AR_HEADER_BYTES
-        if name.startswith("data.tar"):
-            return name, content[start : start + size]
-        offset = start + size + size % 2
+    with deb.open("rb") as file:
+        magic = file.read(len(_AR_MAGIC))
+        if magic != _AR_MAGIC:
+            raise DownloadError(f"expected a Debian package (ar archive) at {deb}, found {magic!r}")
+        while len(header := file.read(_AR_HEADER_BYTES)) == _AR_HEADER_BYTES:
+            try:
+                size = int(header[48:58])
+            except ValueError as e:
+                raise DownloadError(f"expected an ar header in {deb}, found {header!r}") from e
+            if size < 0:
+                raise DownloadError(f"expected an ar member with a size in {deb}, found {size} bytes: damaged")
+            if deb.stat().st_size < file.tell() + size:
+                raise DownloadError(f"expected {size} bytes of {header[:16]!r} in {deb}, found fewer: fetch it again")
+            if header.startswith(b"data.tar"):
+                yield file  # the last member: what follows it is not read
+                return
+            file.seek(size + size % 2, os.SEEK_CUR)
     raise DownloadError(f"expected a data.tar member in {deb}, found none")

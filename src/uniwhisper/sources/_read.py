@@ -1,22 +1,33 @@
 """Readers of annotation files: CSV, lines, JSON; rows are counted, and a bad one is named by file and line.
 
 Every reader checks that the file is there, is UTF-8 and has the columns asked for, so a source states what it needs
-and a user hears which row of which file is not so.
+and a user hears which row of which file is not so. A compressed file is read up to a bound.
 """
 
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import math
-from collections.abc import Iterator, Sequence
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from uniwhisper.errors import LayoutError
 from uniwhisper.sources._context import Context
 
-__all__ = ["Row", "number", "read_csv", "read_json", "read_lines"]
+_MAX_CELL = 16 << 20
+"""Characters of a cell; the default of 131,072 is less than some biographies in the FMA's tables."""
+_MAX_GZIP_BYTES = 64 << 20
+"""Far above any text that comes compressed; what expands further is damaged or an attack."""
+_MAX_LISTED_CHARS = 800
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+__all__ = ["Row", "by_column", "json_value", "number", "read_csv", "read_gzip", "read_json", "read_lines", "read_text"]
 
 
 class Row(dict[str, str]):
@@ -34,6 +45,17 @@ class Row(dict[str, str]):
         """
         return number(self[column], f"{self.where}: column {column}", low=low, high=high)
 
+    def whole(self, column: str, *, low: int = 0, high: int = 1_000_000) -> int:
+        """Return the cell as a whole number in [low, high]; `3.0` is one, as spreadsheets write it.
+
+        Raises:
+            LayoutError: It is none; the message names row and column.
+        """
+        value = self.number(column, low=low, high=high)
+        if value != int(value):
+            raise LayoutError(f"{self.where}: column {column}: expected a whole number, found {self[column][:80]!r}")
+        return int(value)
+
 
 def number(text: object, where: str, *, low: float = -math.inf, high: float = math.inf) -> float:
     """Return `text` as a finite number in [low, high].
@@ -47,7 +69,7 @@ def number(text: object, where: str, *, low: float = -math.inf, high: float = ma
         value = math.nan
     if not (low <= value <= high and math.isfinite(value)):
         span = "" if (low, high) == (-math.inf, math.inf) else f" from {low:g} to {high:g}"
-        raise LayoutError(f"{where}: expected a number{span}, found {text!r}")
+        raise LayoutError(f"{where}: expected a number{span}, found {repr(text)[:80]}")
     return value
 
 
@@ -80,7 +102,8 @@ def read_csv(
         count: Whether the rows count as read; give False when reading a file a second time.
 
     Raises:
-        LayoutError: The file is missing, not UTF-8, lacks a column, or a row has another number of cells.
+        LayoutError: The file is missing, not UTF-8, lacks a column or has one twice, or a row has another number of
+            cells.
     """
     header = list(names)
     cells_of = _cells(path, delimiter, quoting, comment, skip)
@@ -90,18 +113,26 @@ def read_csv(
     missing = [column for column in columns if column not in header]
     if missing:
         raise LayoutError(
-            f"{path}: expected the columns {', '.join(columns)}, found {', '.join(header) or 'an empty file'}; "
+            f"{path}: expected the columns {', '.join(columns)}, found {_listed(header) or 'an empty file'}; "
             "give the publisher's own file"
         )
+    if twice := [column for column, count in Counter(header).items() if column and count > 1]:
+        raise LayoutError(f"{path}: expected every column once, found {_listed(twice)} twice or more")
     for line, cells in cells_of:
         where = f"{path}:{line}"
         if len(cells) != len(header):
             if strict:
-                raise LayoutError(f"{where}: expected {len(header)} cells ({', '.join(header)}), found {len(cells)}")
+                raise LayoutError(f"{where}: expected {len(header)} cells ({_listed(header)}), found {len(cells)}")
             cells = [*cells, *[""] * (len(header) - len(cells))]
             cells = [*cells[: len(header) - 1], delimiter.join(cells[len(header) - 1 :])]
         ctx.rows[path] += count
         yield Row({name: cell.strip() for name, cell in zip(header, cells, strict=True)}, where)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return names of columns for a message, which stays short whatever they are."""
+    text = ", ".join(name[:80] for name in names)
+    return text if len(text) <= _MAX_LISTED_CHARS else f"{text[:_MAX_LISTED_CHARS]}..."
 
 
 def _cells(path: Path, delimiter: str, quoting: bool, comment: str, skip: int) -> Iterator[tuple[int, list[str]]]:
@@ -114,6 +145,7 @@ def _cells(path: Path, delimiter: str, quoting: bool, comment: str, skip: int) -
     if delimiter == " ":
         yield from ((number, line.split()) for number, line in lines)
         return
+    csv.field_size_limit(_MAX_CELL)
     current = 0
 
     def texts() -> Iterator[str]:
@@ -130,6 +162,23 @@ def _cells(path: Path, delimiter: str, quoting: bool, comment: str, skip: int) -
             yield current, cells
     except csv.Error as e:
         raise LayoutError(f"{path}:{current}: expected a row of cells between {delimiter!r}, found: {e}") from e
+
+
+def by_column(rows: Iterable[Row], column: str) -> dict[str, Row]:
+    """Return the rows by the cell of a column that must tell them apart; a row that is repeated counts once.
+
+    Raises:
+        LayoutError: Two rows have the same cell there and differ elsewhere; the message names both.
+    """
+    found: dict[str, Row] = {}
+    for row in rows:
+        earlier = found.setdefault(row[column], row)
+        if earlier != row:
+            raise LayoutError(
+                f"{row.where}: expected one row with {column} {row[column][:80]!r}, found another one that says "
+                f"otherwise at {earlier.where}"
+            )
+    return found
 
 
 def read_lines(ctx: Context, path: Path) -> Iterator[tuple[str, str]]:
@@ -150,10 +199,59 @@ def read_json(path: Path) -> Any:
     Raises:
         LayoutError: The file is missing, not UTF-8, or not JSON.
     """
+    return json_value(read_text(path), str(path))
+
+
+def json_value(text: str, where: str) -> Any:
+    """Return the value of a JSON text.
+
+    Raises:
+        LayoutError: It is no JSON, is nested too deep, holds half of a surrogate pair, or an object has a name twice;
+            the message begins with `where`.
+    """
     try:
-        return json.loads("".join(line for _, line in _lines(path)))
-    except (json.JSONDecodeError, RecursionError) as e:
-        raise LayoutError(f"{path}: expected JSON, found: {e}") from e
+        value = json.loads(text, object_pairs_hook=_object)
+        if _SURROGATE.search(text):  # most are pairs, which are characters; half of one is none
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as e:
+        found = str(e.object)[max(0, e.start - 40) : e.start + 1]
+        raise LayoutError(f"{where}: expected text, found half of a surrogate pair after {found!r}") from e
+    except (ValueError, RecursionError) as e:
+        raise LayoutError(f"{where}: expected JSON, found: {e}") from e
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        name, count = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"{name[:80]!r} {count} times in one object")
+    return found
+
+
+def read_gzip(path: Path) -> str:
+    """Return the content of a text file that is compressed by gzip, its byte-order mark left out.
+
+    Raises:
+        LayoutError: The file is missing, damaged, not UTF-8, or expands to more than any annotation has.
+    """
+    try:
+        with gzip.open(path) as file:
+            content = file.read(_MAX_GZIP_BYTES + 1)
+        if len(content) > _MAX_GZIP_BYTES:
+            raise LayoutError(f"{path}: expected gzipped text, found one that expands to over {_MAX_GZIP_BYTES} bytes")
+        return content.decode("utf-8-sig")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as e:
+        raise LayoutError(f"expected gzipped text in UTF-8 in {path}, found: {e}; fetch it again") from e
+
+
+def read_text(path: Path) -> str:
+    """Return the content of a text file, its byte-order mark left out.
+
+    Raises:
+        LayoutError: The file is missing or not UTF-8; the message names the line.
+    """
+    return "".join(line for _, line in _lines(path))
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -36,6 +36,15 @@ _DEFAULTS = {
 """Generator number -> value where no zone sets it (section 8.1.3); others are not read."""
 _NOT_ADDED = (_KEY_RANGE, _VELOCITY_RANGE, _SAMPLE, _INSTRUMENT, 54, 58)
 """Generators that a preset cannot change: ranges and links, sample modes, root key."""
+_RANGES = {
+    **dict.fromkeys((25, 27, 33, 35), (-12_000, 5_000)),
+    **dict.fromkeys((26, 28, 30, 34, 36, 38), (-12_000, 8_000)),
+    **dict.fromkeys((31, 32, 39, 40), (-1_200, 1_200)),
+    51: (-120, 120),
+    52: (-99, 99),
+    56: (0, 1_200),
+}
+"""Generator number -> smallest and largest value; what lies beyond counts as the end of the range (section 8.1.3)."""
 _VORBIS = 0x10
 _FULL_RANGE = 0x7F00
 
@@ -78,7 +87,8 @@ class SoundFont:
         Raises:
             LayoutError: The file is not a soundfont.
         """
-        self._path = path
+        self.path = path
+        """The file."""
         try:
             chunks = _chunks(path.read_bytes())
             self._smpl = chunks[b"smpl"]
@@ -100,16 +110,25 @@ class SoundFont:
         return tuple(sorted(program for bank, program in self._presets if bank == 0))
 
     def regions(self, program: int, key: int, velocity: int) -> list[Region]:
-        """Return what sounds when `key` of the preset `program` of bank 0 is struck with `velocity` (1 to 127)."""
+        """Return what sounds when `key` of the preset `program` of bank 0 is struck with `velocity` (1 to 127).
+
+        Raises:
+            LayoutError: The preset's zones, instruments or samples are not in the file.
+        """
         found = []
-        for preset in _matching(self._preset_zones, self._presets[0, program], _INSTRUMENT, key, velocity):
-            bags = self._instruments[preset[_INSTRUMENT]]
-            for zone in _matching(self._instrument_zones, bags, _SAMPLE, key, velocity):
-                generators = {
-                    number: zone.get(number, default) + (0 if number in _NOT_ADDED else preset.get(number, 0))
-                    for number, default in _DEFAULTS.items()
-                }
-                found.append(Region(sample=self._samples[zone[_SAMPLE]], generators=generators))
+        try:
+            for preset in _matching(self._preset_zones, self._presets[0, program], _INSTRUMENT, key, velocity):
+                bags = self._instruments[preset[_INSTRUMENT]]
+                for zone in _matching(self._instrument_zones, bags, _SAMPLE, key, velocity):
+                    generators = {
+                        number: _within(number, zone.get(number, default), preset)
+                        for number, default in _DEFAULTS.items()
+                    }
+                    found.append(Region(sample=self._samples[zone[_SAMPLE]], generators=generators))
+        except IndexError as e:
+            raise LayoutError(
+                f"expected the zones of program {program} to be in {self.path}, found one beyond its tables: damaged"
+            ) from e
         return found
 
     def _wave(self, sample: Sample) -> np.ndarray:
@@ -122,15 +141,21 @@ class SoundFont:
             try:
                 wave, _ = soundfile.read(io.BytesIO(self._smpl[sample.start : sample.end]), dtype="float32")
             except (soundfile.LibsndfileError, RuntimeError) as e:
-                raise LayoutError(
-                    f"expected Vorbis audio for sample {sample.name!r} of {self._path}, found: {e}"
-                ) from e
+                raise LayoutError(f"expected Vorbis audio for sample {sample.name!r} of {self.path}, found: {e}") from e
         else:
-            values = np.frombuffer(self._smpl[2 * sample.start : 2 * sample.end], dtype="<i2")
+            content = self._smpl[2 * sample.start : 2 * sample.end]
+            values = np.frombuffer(content[: len(content) // 2 * 2], dtype="<i2")
             wave = values.astype(np.float32) / 32_768
         if wave.ndim != 1 or len(wave) == 0:
-            raise LayoutError(f"expected mono audio for sample {sample.name!r} of {self._path}, found {wave.shape}")
+            raise LayoutError(f"expected mono audio for sample {sample.name!r} of {self.path}, found {wave.shape}")
         return wave
+
+
+def _within(number: int, amount: int, preset: Zone) -> int:
+    """Return a generator's sum over instrument and preset, within the range of those that are times and tunings."""
+    total = amount + (0 if number in _NOT_ADDED else preset.get(number, 0))
+    low, high = _RANGES.get(number, (-0x8000 * 2, 0x7FFF * 2))
+    return min(max(total, low), high)
 
 
 def _chunks(content: bytes) -> dict[bytes, bytes]:

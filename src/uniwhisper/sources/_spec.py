@@ -14,7 +14,7 @@ __all__ = ["Remote", "SourceSpec", "Use"]
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _CHECKSUM = re.compile(r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}")
 
-Use = Literal["starter", "training", "evaluation"]
+Use = Literal["starter", "training", "evaluation", "own"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +67,7 @@ class SourceSpec:
     description: str
     """One line for listings."""
     uses: tuple[Use, ...] = ("starter",)
-    """What it serves: the starter corpus, the paper's training mixture, its evaluation, or several of them."""
+    """What it serves: the starter corpus, the paper's training mixture or evaluation, or one's own audio."""
     packages: tuple[str, ...] = ()
     """Debian packages that hold it; empty where the user supplies the folder."""
     remotes: tuple[Remote, ...] = ()
@@ -105,7 +105,7 @@ class SourceSpec:
             raise ConfigError(f"source {self.name}: expected at least one split")
         if not self.uses or set(self.uses) - set(get_args(Use)):
             raise ConfigError(f"source {self.name}: expected uses out of {get_args(Use)}, found {self.uses!r}")
-        if self.uses != ("starter",) and not self.placement:
+        if {"training", "evaluation"} & set(self.uses) and not self.placement:
             raise ConfigError(f"source {self.name}: expected placement to say what to place where, found nothing")
         if not 0 <= self.drop_tolerance < 1:
             raise ConfigError(f"source {self.name}: expected drop_tolerance in [0, 1), found {self.drop_tolerance}")

@@ -16,6 +16,7 @@ import numpy as np
 import soxr
 
 from uniwhisper.audio import SAMPLE_RATE
+from uniwhisper.errors import LayoutError
 from uniwhisper.sources._soundfont import Region, SoundFont, Zone
 
 __all__ = ["render_note"]
@@ -25,6 +26,8 @@ _CUTOFF_RANGE_CENTS = (1_500, 13_500)
 _VELOCITY_TO_CUTOFF_CENTS = -2_400
 _MIDI_0_HZ = 8.176  # frequency of MIDI key 0, the origin of absolute cents
 _FULL_PEAK = 0.7
+_RATES = (100.0, float(1 << 24))
+"""Samples per second at which a sample may be played: 44.1 kHz is far within it, eight octaves up or down."""
 _SILENCE = 1e-5
 _TIMES = ("delay", "attack", "hold", "decay", "release")
 
@@ -45,7 +48,7 @@ def render_note(
         release_at_s: When the key is let go.
 
     Raises:
-        LayoutError: A sample of the soundfont cannot be read.
+        LayoutError: A sample of the soundfont cannot be read or played.
     """
     time_s = np.arange(round(duration_s * SAMPLE_RATE)) / SAMPLE_RATE
     mix = np.zeros(len(time_s))
@@ -69,7 +72,12 @@ def _oscillator(font: SoundFont, region: Region, pitch: int, num_samples: int) -
     generators, sample = region.generators, region.sample
     root = generators[58] if generators[58] >= 0 else sample.root_key
     cents = (pitch - root) * generators[56] + 100 * generators[51] + generators[52] + sample.correction_cents
-    source_rate = sample.sample_rate * 2 ** (cents / 1200)
+    source_rate = sample.sample_rate * 2.0 ** (cents / 1200)
+    if not _RATES[0] <= source_rate <= _RATES[1]:
+        raise LayoutError(
+            f"{font.path}: expected sample {sample.name!r} to be played at a rate from {_RATES[0]:g} to {_RATES[1]:g} "
+            f"Hz for key {pitch}, found {source_rate:g} Hz: the soundfont is damaged"
+        )
     num_source = int(np.ceil(num_samples * source_rate / SAMPLE_RATE)) + 1
     wave = font.wave(sample)
     start = max(0, min(generators[0] + 32_768 * generators[4], len(wave) - 1))

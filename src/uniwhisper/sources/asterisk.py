@@ -10,13 +10,13 @@ Source: https://downloads.asterisk.org/pub/telephony/sounds/ (1.6.1, as packaged
 
 from __future__ import annotations
 
-import gzip
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from uniwhisper import audio
 from uniwhisper.sources._context import Context
+from uniwhisper.sources._read import read_gzip
 from uniwhisper.sources._spec import SourceSpec
 from uniwhisper.sources._transcript import why_implausible
 from uniwhisper.types import Annotation, Clip
@@ -62,7 +62,7 @@ def convert(root: Path, ctx: Context) -> Iterator[Clip]:
         LayoutError: The folder does not hold the packages' files.
         AudioError: PyAV, which decodes G.722, is not installed.
     """
-    sounds = ctx.require(root / "usr/share/asterisk/sounds", root)
+    sounds = ctx.require_folder(root / "usr/share/asterisk/sounds", root)
     for folder in sorted(sounds.iterdir()):
         voice = _VOICE.fullmatch(folder.name)
         if voice is None:
@@ -79,8 +79,7 @@ def _texts(language: str, root: Path, ctx: Context) -> dict[str, str]:
     """Return prompt name (case folded, since list and files disagree on it) -> transcript."""
     name = f"asterisk-core-sounds-{language}"
     path = ctx.require(root / "usr/share/doc" / name / f"core-sounds-{language}.txt.gz", root)
-    lines = gzip.decompress(path.read_bytes()).decode("utf-8-sig").splitlines()
-    pairs = (line.partition(":") for line in lines if not line.startswith(";"))
+    pairs = (line.partition(":") for line in read_gzip(path).splitlines() if not line.startswith(";"))
     return {name.strip().casefold(): text.strip() for name, colon, text in pairs if colon}
 
 
@@ -94,7 +93,7 @@ def _clip(path: Path, name: str, voice: re.Match[str], texts: dict[str, str], ct
     text = _spoken(texts[name.casefold()], name)
     if _UNSPOKEN.search(text):
         return ctx.drop(clip_id, f"text is not what is spoken: {text[:80]}")
-    if path.stat().st_size == 0:
+    if path.is_file() and path.stat().st_size == 0:
         return ctx.drop(clip_id, "empty file")
     wave = audio.read(path)
     duration_s = wave.size / audio.SAMPLE_RATE

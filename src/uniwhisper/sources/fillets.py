@@ -18,6 +18,7 @@ from pathlib import Path
 
 from uniwhisper.errors import AudioError
 from uniwhisper.sources._context import Context
+from uniwhisper.sources._read import read_text
 from uniwhisper.sources._spec import SourceSpec
 from uniwhisper.sources._transcript import why_implausible
 from uniwhisper.types import Annotation, Clip
@@ -31,7 +32,7 @@ SPEC = SourceSpec(
     license="GPL-2.0-only",
     citation="Fish Fillets - Next Generation: ALTAR interactive, Ivo Danihelka, Pavel Danihelka and translators",
     domain="speech",
-    families=("asr", "translation"),
+    families=("asr", "translation", "attribute_prediction"),
     languages=("cs", "nl"),
     splits=("train", "test"),
     description="Acted game dialogues in Czech and Dutch with subtitles and the English original.",
@@ -79,7 +80,7 @@ def _lines(scripts: Path, language: str) -> dict[tuple[str, str], _Line]:
     """Return (level, line name) -> line; levels below `share` are one."""
     lines = {}
     for path in sorted(scripts.glob(f"*/*dialogs_{language}.lua")):
-        for match in _LINE.finditer(path.read_text(encoding="utf-8")):
+        for match in _LINE.finditer(read_text(path)):
             name, font, english, subtitle = (_unquoted(text) for text in match.groups())
             line = _Line(character=font.removeprefix("font_"), english=english, subtitle=subtitle)
             lines[path.parent.name, name] = line

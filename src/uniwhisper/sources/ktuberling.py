@@ -89,7 +89,7 @@ def _names(theme: Path) -> dict[str, str]:
     """Return file name -> the first word key that the theme gives it."""
     try:
         sounds = ElementTree.parse(theme).getroot().iter("sound")
-    except ElementTree.ParseError as e:
+    except (ElementTree.ParseError, OSError, ValueError, LookupError) as e:  # the last two: a strange encoding
         raise LayoutError(f"{SPEC.name}: expected XML in {theme}, found: {e}") from e
     names: dict[str, str] = {}
     for sound in sounds:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from uniwhisper.identifiers import freesound
 from uniwhisper.sources._context import Context
+from uniwhisper.sources._read import read_text
 from uniwhisper.sources._sounds import listed_clips
 from uniwhisper.sources._spec import SourceSpec
 from uniwhisper.types import Clip
@@ -49,7 +50,7 @@ def convert(root: Path, ctx: Context) -> Iterator[Clip]:
     Raises:
         LayoutError: The folder does not hold the package's files.
     """
-    readme = ctx.require(root / _FOLDER / "README.md", root).read_text(encoding="utf-8")
+    readme = read_text(ctx.require(root / _FOLDER / "README.md", root))
     origins = {match["name"].replace("_", ""): match["id"] for match in _ORIGIN.finditer(readme)}
     for clip in listed_clips(SPEC, ctx, root, (_FOLDER,)):
         origin = origins.get(Path(clip.id).stem.replace("_", ""))  # the README writes loop_mehackit_1

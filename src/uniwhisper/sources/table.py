@@ -1,9 +1,10 @@
-"""Any CSV table of labelled audio: the way to train on files of one's own.
+"""Any table of labelled audio, as CSV, JSON lines or Parquet: the way to train on files of one's own.
 
-Reads a CSV with a header. Column `path` (relative to the table's folder, or absolute) and at least one of `text`,
-`label`, `transcript`; optional `kind`, `domain`, `language`, `speaker`, `group`, `dataset`, `split`, `duration`
-(seconds; read from the file otherwise), `license`. Further columns are ignored. Rows with the same path become one
-clip. `kind` says what `text` is:
+Column `path` (relative to the table's folder, or absolute) and at least one of `text`, `label`, `transcript`,
+`caption`; optional `kind`, `domain`, `language`, `speaker`, `group`, `dataset`, `split`, `duration` (seconds; read from
+the file otherwise), `license`, `upstream` (identifiers as `freesound:123`, split at `;`; they are what finds leakage by
+name). Further columns are ignored. In JSON lines and Parquet a cell may be a list, whose items count as if each stood
+in a row of its own. Rows with the same path become one clip. `kind` says what `text` is:
 
     asr          what is spoken                            -> transcript
     translation  the same in English                       -> translations["en"]
@@ -22,19 +23,18 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any
 
-from uniwhisper.audio import info
-from uniwhisper.errors import AudioError, ManifestError
-from uniwhisper.manifest import check_clip
+from uniwhisper.errors import ManifestError
+from uniwhisper.files import read_jsonl
 from uniwhisper.sources._context import Context
+from uniwhisper.sources._draft import KINDS, TEXT_COLUMNS, Draft
 from uniwhisper.sources._spec import SourceSpec
-from uniwhisper.types import FAMILIES, Annotation, Clip, Domain, Event, Question
+from uniwhisper.types import FAMILIES, Clip
 
-__all__ = ["KINDS", "SPEC", "convert", "read_table"]
+__all__ = ["KINDS", "SPEC", "SUFFIXES", "convert", "read_table"]
 
 SPEC = SourceSpec(
     name="table",
@@ -45,45 +45,46 @@ SPEC = SourceSpec(
     domain="mixed",
     families=FAMILIES,
     languages=(),
+    uses=("own",),
     splits=("train", "valid", "test"),
-    description="Any CSV with columns path and text (or label, transcript); the way to use files of your own.",
+    description="A CSV, JSONL or Parquet table with columns path and text (or label, transcript, caption).",
 )
 
-KINDS = ("asr", "translation", "caption", "tag", "event", "question")
-"""What the `text` column may hold."""
-
-_SHARED = ("dataset", "domain", "language", "speaker", "group", "split", "duration", "license")
-"""Columns on which all rows of one clip must agree; an empty cell agrees with everything."""
-_ATTRIBUTE = re.compile(r"(?P<name>[^:]+):\s+(?P<value>\S.*)")
-_EVENT = re.compile(r"(?P<label>\S.*?)\s+(?P<onset>\d+(\.\d*)?)\s+(?P<offset>\d+(\.\d*)?)")
+SUFFIXES = (".csv", ".jsonl", ".parquet")
+"""The kinds of table."""
 
 
 def convert(root: Path, ctx: Context) -> Iterator[Clip]:
-    """Yield the clips of the table `root`: a CSV file, or a folder with exactly one.
+    """Yield the clips of the table `root`: a file, or a folder with exactly one.
 
     Raises:
         ManifestError: The table is not what the module's docstring says; the message names row and file.
     """
-    tables = [root] if root.is_file() else sorted(root.glob("*.csv"))
+    tables = [root] if root.is_file() else sorted(path for path in root.iterdir() if path.suffix.lower() in SUFFIXES)
     if len(tables) != 1:
         names = ", ".join(table.name for table in tables) or "none"
-        raise ManifestError(f"{ctx.source}: expected a CSV file or a folder with exactly one, found {names} in {root}")
-    yield from read_table(tables[0])
+        raise ManifestError(
+            f"{ctx.source}: expected a table ({', '.join(SUFFIXES)}) or a folder with exactly one, found {names} in "
+            f"{root}"
+        )
+    ctx.rows[tables[0]] += sum(1 for _ in _rows(tables[0]))
+    yield from read_table(tables[0], measured=not ctx.dry_run)
 
 
-def read_table(path: Path, root: Path | None = None) -> list[Clip]:
-    """Return the clips of the CSV `path`, in order of first appearance, with absolute audio paths.
+def read_table(path: Path, root: Path | None = None, *, measured: bool = True) -> list[Clip]:
+    """Return the clips of the table `path`, in order of first appearance, with absolute audio paths.
 
     Args:
         path: The table.
         root: Folder that relative audio paths start from; the table's own by default.
+        measured: Read durations that the table does not state from the audio, which has to be there.
 
     Raises:
         ManifestError: A column is missing, a cell is invalid, rows of one clip contradict each other, or an audio
             file is missing; the message names the table and the row (line 1 is the header).
     """
     root = (path.parent if root is None else root).resolve()
-    drafts: dict[str, _Draft] = {}
+    drafts: dict[str, Draft] = {}
     for number, row in _rows(path):
         where = f"{path}:{number}"
         name = row.get("path", "")
@@ -91,14 +92,73 @@ def read_table(path: Path, root: Path | None = None) -> list[Clip]:
             raise ManifestError(f"{where}: expected an audio file in column path, found an empty cell")
         draft = drafts.get(name)
         if draft is None:
-            draft = drafts[name] = _Draft(id=name, where=where, audio=_existing(root / name, where))
+            draft = drafts[name] = Draft(id=name, where=where, audio=_existing(root / name, where, measured))
         draft.add(row, where)
     if not drafts:
         raise ManifestError(f"{path}: expected rows below the header, found none")
-    return [draft.clip(default_source=_source_name(path)) for draft in drafts.values()]
+    source = _source_name(path)
+    return [draft.clip(default_source=source, measured=measured) for draft in drafts.values()]
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield (line or row number, cells by lower-case column name), checking the columns."""
+    match path.suffix.lower():
+        case ".jsonl":
+            yield from _rows_of_objects(path, enumerate(read_jsonl(path), start=1))
+        case ".parquet":
+            yield from _rows_of_objects(path, enumerate(_parquet_objects(path), start=1))
+        case _:
+            yield from _csv_rows(path)
+
+
+def _rows_of_objects(path: Path, objects: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the cells of JSON-like objects as text; a list makes several rows, of which only the first has the rest."""
+    for number, value in objects:
+        if not isinstance(value, dict) or not any(column in value for column in TEXT_COLUMNS):
+            raise ManifestError(
+                f"{path}:{number}: expected an object with path and at least one of {', '.join(TEXT_COLUMNS)}, "
+                f"found {repr(value)[:80]}"
+            )
+        cells = {str(name).lower(): cell for name, cell in value.items() if not _is_missing(cell)}
+        if len({str(name).lower() for name in value}) < len(value):
+            raise ManifestError(
+                f"{path}:{number}: expected every column once, found {', '.join(map(str, value))[:300]}"
+            )
+        lists = {name: cell for name, cell in cells.items() if isinstance(cell, list | tuple)}
+        plain = {name: _text(cell, name, f"{path}:{number}") for name, cell in cells.items() if name not in lists}
+        first = max((len(cell) for cell in lists.values()), default=0) or 1
+        for place in range(first):
+            items = {
+                name: _text(cell[place], name, f"{path}:{number}") for name, cell in lists.items() if place < len(cell)
+            }
+            kept = plain if place == 0 else {name: plain[name] for name in ("path", "kind", "domain") if name in plain}
+            yield number, {**kept, **items}
+
+
+def _is_missing(cell: Any) -> bool:
+    """Return whether a cell is null or NaN, which tables made from data frames hold where there is nothing."""
+    return cell is None or (isinstance(cell, float) and math.isnan(cell))
+
+
+def _text(cell: Any, name: str, where: str) -> str:
+    if isinstance(cell, dict | list | tuple | bytes):
+        raise ManifestError(f"{where}: expected text or a number in column {name}, found {type(cell).__name__}")
+    return str(cell).strip()
+
+
+def _parquet_objects(path: Path) -> Iterator[Any]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=4096):
+                yield from batch.to_pylist()
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as e:  # the last two: values beyond Python's
+        raise ManifestError(f"expected a Parquet table at {path}, found none that can be read ({e})") from e
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (line number, cells by lower-case column name), checking the header."""
     try:
         file = path.open(encoding="utf-8-sig", newline="")
@@ -108,11 +168,13 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         reader = csv.reader(file)
         try:
             header = [column.strip().lower() for column in next(reader, [])]
-            if "path" not in header or not {"text", "label", "transcript"} & set(header):
+            if "path" not in header or not set(TEXT_COLUMNS) & set(header):
                 raise ManifestError(
-                    f"{path}:1: expected a header with the column path and at least one of text, label, transcript; "
-                    f"found {', '.join(header) or 'an empty file'}"
+                    f"{path}:1: expected a header with the column path and at least one of {', '.join(TEXT_COLUMNS)}; "
+                    f"found {', '.join(header)[:300] or 'an empty file'}"
                 )
+            if len(set(header)) < len(header):
+                raise ManifestError(f"{path}:1: expected every column once, found {', '.join(header)[:300]}")
             for cells in reader:
                 if not cells:
                     continue
@@ -126,144 +188,16 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             raise ManifestError(f"{path}:{reader.line_num + 1}: expected CSV in UTF-8, found: {e}") from e
 
 
-def _existing(audio: Path, where: str) -> Path:
-    if not audio.is_file():
-        raise ManifestError(f"{where}: expected an audio file at {audio}, found none; paths start from the table")
-    return audio
+def _existing(audio: Path, where: str, measured: bool) -> Path:
+    try:
+        if not measured or audio.is_file():
+            return audio
+    except OSError:  # a name too long, or no permission to look
+        pass
+    raise ManifestError(
+        f"{where}: expected an audio file at {str(audio)[:300]}, found none; paths start from the table"
+    )
 
 
 def _source_name(path: Path) -> str:
     return re.sub(r"[^a-z0-9]+", "_", path.stem.lower()).strip("_") or SPEC.name
-
-
-@dataclass(kw_only=True, slots=True)
-class _Draft:
-    """A clip while its rows are being read."""
-
-    id: str
-    where: str
-    """Table and line of the first row."""
-    audio: Path
-    shared: dict[str, str] = field(default_factory=dict)
-    transcript: str = ""
-    translation: str = ""
-    captions: list[str] = field(default_factory=list)
-    labels: list[str] = field(default_factory=list)
-    attributes: dict[str, str] = field(default_factory=dict)
-    events: list[Event] = field(default_factory=list)
-    questions: list[Question] = field(default_factory=list)
-
-    def add(self, row: dict[str, str], where: str) -> None:
-        """Add one row of the clip."""
-        for column in _SHARED:
-            value = row.get(column, "")
-            if value:
-                self._agree(column, self.shared.setdefault(column, value), value, where)
-        if row.get("transcript"):
-            self._set("transcript", row["transcript"], where)
-        self.labels += _new(self.labels, row.get("label", "").split(";"))
-        text, kind = row.get("text", ""), row.get("kind", "").lower()
-        if not text:
-            if not row.get("label") and not row.get("transcript"):
-                raise ManifestError(f"{where}: expected a text, label or transcript for {self.id}, found empty cells")
-            return
-        if not kind:
-            kind = "caption" if self.shared.get("domain") in ("sound", "music") else "asr"
-        self._add_text(kind, text, where)
-
-    def _add_text(self, kind: str, text: str, where: str) -> None:
-        match kind:
-            case "asr":
-                self._set("transcript", text, where)
-            case "translation":
-                self._set("translation", text, where)
-            case "caption":
-                self.captions += _new(self.captions, [text])
-            case "tag":
-                self._add_tags(text, where)
-            case "event":
-                self.events += [_event(part, where) for part in text.split(";") if part.strip()]
-            case "question":
-                self.questions.append(_question(text, where))
-            case _:
-                raise ManifestError(f"{where}: expected kind to be one of {', '.join(KINDS)}, found {kind!r}")
-
-    def _add_tags(self, text: str, where: str) -> None:
-        for part in (part.strip() for part in text.split(";")):
-            match = _ATTRIBUTE.fullmatch(part)
-            if match is None:
-                self.labels += _new(self.labels, [part])
-            else:
-                name, value = match["name"].strip(), match["value"].strip()
-                self._agree(name, self.attributes.setdefault(name, value), value, where)
-
-    def _set(self, name: str, value: str, where: str) -> None:
-        self._agree(name, getattr(self, name) or value, value, where)
-        setattr(self, name, value)
-
-    def _agree(self, name: str, earlier: str, value: str, where: str) -> None:
-        if earlier != value:
-            raise ManifestError(
-                f"{where}: expected one {name} for {self.id}, found {earlier!r} in an earlier row and {value!r} here"
-            )
-
-    def clip(self, default_source: str) -> Clip:
-        """Return the finished clip."""
-        shared = self.shared
-        source = shared.get("dataset", default_source)
-        spoken = bool(self.transcript or self.translation)
-        clip = Clip(
-            id=self.id,
-            source=source,
-            path=str(self.audio),
-            split=shared.get("split", "train"),
-            duration_s=_duration_s(shared.get("duration", ""), self.audio, self.where),
-            domain=cast(Domain, shared.get("domain", "speech" if spoken else "sound")),
-            annotation=Annotation(
-                transcript=self.transcript,
-                translations={"en": self.translation} if self.translation else {},
-                captions=tuple(self.captions),
-                labels=tuple(self.labels),
-                label_set=source if self.labels else "",
-                attributes=self.attributes,
-                events=tuple(self.events),
-                questions=tuple(self.questions),
-            ),
-            language=shared.get("language", ""),
-            speaker=shared.get("speaker", ""),
-            group=shared.get("group", shared.get("speaker", "")),
-            license=shared.get("license", ""),
-        )
-        return check_clip(clip, self.where)
-
-
-def _new(known: list[str], values: list[str]) -> list[str]:
-    """Return the stripped, non-empty values that are not known yet, each once."""
-    return list(dict.fromkeys(value.strip() for value in values if value.strip() and value.strip() not in known))
-
-
-def _event(text: str, where: str) -> Event:
-    match = _EVENT.fullmatch(text.strip())
-    if match is None or float(match["onset"]) >= float(match["offset"]):
-        raise ManifestError(f"{where}: expected an event as `label onset_s offset_s`, found {text.strip()!r}")
-    return Event(label=match["label"], onset_s=float(match["onset"]), offset_s=float(match["offset"]))
-
-
-def _question(text: str, where: str) -> Question:
-    question, bar, answer = (part.strip() for part in text.partition("|"))
-    if not (question and bar and answer):
-        raise ManifestError(f"{where}: expected a question as `question | answer`, found {text!r}")
-    return Question(question=question, answer=answer)
-
-
-def _duration_s(cell: str, audio: Path, where: str) -> float:
-    """Return the duration from the table, or from the file's header where the table does not say."""
-    try:
-        duration_s = float(cell) if cell else info(audio).duration_s
-    except ValueError as e:
-        raise ManifestError(f"{where}: expected duration in seconds, found {cell!r}") from e
-    except AudioError as e:
-        raise ManifestError(f"{where}: {e}") from e
-    if not math.isfinite(duration_s) or duration_s <= 0:
-        raise ManifestError(f"{where}: expected a positive duration in seconds for {audio}, found {duration_s}")
-    return duration_s

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from uniwhisper.sources._context import Context
+from uniwhisper.sources._read import read_text
 from uniwhisper.sources._sounds import sound_clip, words
 from uniwhisper.sources._spec import SourceSpec
 from uniwhisper.types import Clip
@@ -90,5 +91,5 @@ def convert(root: Path, ctx: Context) -> Iterator[Clip]:
 def _text(path: Path) -> str:
     """Return the English text of the stamp that `path` belongs to, or the file's name as one."""
     text = path.with_suffix(".txt")
-    lines = text.read_text(encoding="utf-8-sig").splitlines() if text.is_file() else []
+    lines = read_text(text).splitlines() if text.is_file() else []
     return lines[0].strip() if lines and lines[0].strip() else f"A {words(path.stem)}."

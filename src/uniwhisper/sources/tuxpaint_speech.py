@@ -17,6 +17,7 @@ from pathlib import Path
 
 from uniwhisper.errors import AudioError
 from uniwhisper.sources._context import Context
+from uniwhisper.sources._read import read_text
 from uniwhisper.sources._spec import SourceSpec
 from uniwhisper.sources._transcript import why_implausible
 from uniwhisper.types import Annotation, Clip
@@ -30,7 +31,7 @@ SPEC = SourceSpec(
     license="GPL-2.0-only",
     citation="Tux Paint stamps: Bill Kendrick and contributors",
     domain="speech",
-    families=("asr", "translation"),
+    families=("asr", "translation", "attribute_prediction"),
     languages=(
         *("be", "bg", "ca", "da", "de", "el", "en", "es", "fr", "it", "ja", "ko"),
         *("lt", "ml", "nb", "nl", "nn", "pt", "ro", "ru", "sl", "sv", "zh"),
@@ -103,7 +104,7 @@ def _texts(path: Path) -> dict[str, str]:
     """Return locale in lower case -> sentence; the first line is English."""
     if not path.is_file():
         return {}
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    lines = read_text(path).splitlines()
     texts = {_ENGLISH: lines[0].strip()} if lines else {}
     for line in lines[1:]:
         locale, equals, text = line.partition(".utf8=")
