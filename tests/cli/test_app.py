@@ -90,5 +90,5 @@ def test_as_a_module() -> None:
         [sys.executable, "-m", "uniwhisper", "convert", "nothing", "--out", "x"], capture_output=True, text=True
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("Error: expected a source out of asterisk, ")
-    assert done.stderr.endswith("; found 'nothing'\n")
+    assert done.stderr.startswith("Error: expected one of the ")
+    assert done.stderr.endswith("sources of `uniwhisper sources`, found 'nothing'\n")

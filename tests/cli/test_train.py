@@ -92,7 +92,7 @@ def test_dry_run_shows_and_writes_nothing(cli: Cli, tiny_recipe: str, corpus: Pa
     assert result.exit_code == 0, result.output
     config, _, rest = result.stdout.partition("\n}\n")
     assert json.loads(config + "}")["batches"]["weights"] == {"prompts": 0.0}
-    lines = {line.split()[0]: line.split()[-4:] for line in rest.splitlines() if "of the mixture" in line}
+    lines = {line.split()[0]: line.split()[-6:-2] for line in rest.splitlines() if "of the mixture" in line}
     assert lines == {
         "bells": ["60.0%", "of", "the", "mixture"],
         "prompts": ["0.0%", "of", "the", "mixture"],
@@ -126,8 +126,8 @@ def small() -> TrainConfig:
         (
             "tiny_run",
             ("--data", "clips.txt"),
-            "--data: expected a manifest.jsonl, a folder that holds one, or a .csv table; found clips.txt. "
-            "`uniwhisper convert` makes such a folder",
+            "--data: expected a manifest.jsonl, a folder that holds one, or a table (.csv, .jsonl, .parquet); found "
+            "nothing at clips.txt. `uniwhisper convert` makes such a folder",
         ),
         (
             "uniwhisper.recipes.tiny_run:tiny_run_words",

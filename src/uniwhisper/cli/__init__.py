@@ -24,7 +24,11 @@ INTERRUPTED = 130
 VERBS = {
     "quickstart": "Go from nothing to a trained encoder and its report in one command.",
     "sources": "List the corpora that can be converted.",
-    "convert": "Convert a corpus or a table into clips ready for training.",
+    "lint": "Check a corpus folder and list every kind of fault.",
+    "preview": "Show clips of a corpus with their prompts and answers, as a page.",
+    "convert": "Convert a corpus or a table into clips: a manifest.",
+    "leakage": "Find evaluation clips among training clips, and take them out.",
+    "shards": "Pack clips into shards that training reads.",
     "train": "Train an encoder by a recipe.",
     "embed": "Embed audio files.",
     "evaluate": "Judge an encoder on tables of labelled files.",

@@ -15,7 +15,6 @@ from uniwhisper.cli import INTERRUPTED
 
 if TYPE_CHECKING:
     from uniwhisper.train.config import TrainConfig
-    from uniwhisper.types import Clip
 
 __all__ = ["command"]
 
@@ -27,7 +26,7 @@ __all__ = ["command"]
     required=True,
     multiple=True,
     type=click.Path(path_type=Path),
-    help="manifest.jsonl, a folder that holds one, or a CSV table; repeat for several.",
+    help="Folder of shards; or a manifest or table, put into shards in OUT first. Repeatable.",
 )
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The run's folder.")
 @click.option("--set", "assignments", multiple=True, metavar="FIELD=VALUE", help="Change one field; repeatable.")
@@ -59,21 +58,22 @@ def command(
         config = override(config, assignment)
     if seed is not None:
         config = replace(config, seed=seed)
-    clips = _read_clips(data)
     if dry_run:
-        _show(config, clips)
+        _show(config, data)
     else:
-        _train(config, clips, out, stop_after)
+        _train(config, data, out, stop_after)
 
 
-def _train(config: TrainConfig, clips: Sequence[Clip], out: Path, stop_after: int | None) -> None:
+def _train(config: TrainConfig, data: Sequence[Path], out: Path, stop_after: int | None) -> None:
     from uniwhisper.allocator import keep_freed_memory
     from uniwhisper.checkpoint import latest_checkpoint
+    from uniwhisper.shards import open_shards
     from uniwhisper.train.loop import Interrupted, train
 
     keep_freed_memory()
+    shards = open_shards(_shard_folders(data, out), split="train")
     try:
-        encoder = train(config, clips, out, stop_after=stop_after)
+        encoder = train(config, shards, out, stop_after=stop_after)
     except Interrupted as e:
         click.echo(str(e), err=True)
         latest = latest_checkpoint(out / "checkpoints")
@@ -82,53 +82,61 @@ def _train(config: TrainConfig, clips: Sequence[Clip], out: Path, stop_after: in
     click.echo(encoder)
 
 
-def _read_clips(paths: Sequence[Path]) -> list[Clip]:
-    """Return the clips of all manifests and tables, checked to be distinct.
+def _shard_folders(data: Sequence[Path], out: Path) -> list[Path]:
+    """Return folders of shards: those that are some already, and one in the run's folder made of everything else.
 
     Raises:
-        ManifestError: A path is neither, a file is invalid, or two of them hold the same clip.
+        ManifestError: A path is neither shards nor clips.
+        ShardError: The clips cannot be put into shards, or those in the run's folder are of other clips.
     """
-    from uniwhisper.errors import ManifestError
-    from uniwhisper.manifest import check_unique, read_manifest
-    from uniwhisper.sources.table import read_table
+    from uniwhisper.inputs import read_clips
+    from uniwhisper.shards import write_shards
 
-    clips: list[Clip] = []
-    for path in paths:
-        manifest = path / "manifest.jsonl" if path.is_dir() else path
-        if manifest.suffix == ".csv":
-            clips += read_table(manifest)
-        elif manifest.suffix == ".jsonl":
-            clips += read_manifest(manifest)
-        else:
-            raise ManifestError(
-                f"--data: expected a manifest.jsonl, a folder that holds one, or a .csv table; found {path}. "
-                "`uniwhisper convert` makes such a folder"
-            )
-    return list(check_unique(clips, "--data"))
+    folders = [path for path in data if _is_shards(path)]
+    rest = [path for path in data if not _is_shards(path)]
+    if rest:
+        made = write_shards(read_clips(rest, "--data"), out / "shards")
+        dropped = sum(tally.num_dropped for tally in made.sources.values())
+        if dropped:
+            click.echo(f"{dropped} clips left out: see {made.folder / 'dropped.jsonl'}", err=True)
+        folders.append(made.folder)
+    return folders
 
 
-def _show(config: TrainConfig, clips: Sequence[Clip]) -> None:
-    """Print what a run would do; nothing is fetched, read or written but the manifests."""
+def _is_shards(path: Path) -> bool:
+    return (path / "shards.json").is_file()
+
+
+def _show(config: TrainConfig, data: Sequence[Path]) -> None:
+    """Print what a run would do; nothing is fetched or written, and of audio only headers are read."""
     from uniwhisper.batches import BatchOrder
-    from uniwhisper.manifest import statistics
-    from uniwhisper.train.loop import group_by_source
+    from uniwhisper.cutting import Uncuttable, cut
+    from uniwhisper.inputs import read_clips
+    from uniwhisper.shards import open_shards
+    from uniwhisper.train.data import training_data
     from uniwhisper.weights import describe
 
-    sources = group_by_source(clips)
-    durations = {name: [min(clip.duration_s, 30.0) for clip in group] for name, group in sources.items()}
+    folders = [path for path in data if _is_shards(path)]
+    rest = [path for path in data if not _is_shards(path)]
+    durations = dict(training_data(open_shards(folders, split="train")).durations) if folders else {}
+    if rest:
+        cuts = [cut(clip) for clip in read_clips(rest, "--data")]
+        durations |= training_data(
+            [piece for pieces in cuts if not isinstance(pieces, Uncuttable) for piece in pieces]
+        ).durations
     order = BatchOrder(durations, config=config.batches, seed=config.seed)
+    num_batches = config.optim.steps * config.accumulation
     click.echo(json.dumps(config.to_json(), indent=2))
     click.echo(f"configuration {config.hash[:8]}, {config.optim.steps} steps")
     for part, name in (("encoder", config.encoder), ("decoder", config.decoder)):
         folder = describe(name).folder
         click.echo(f"{part} {name}: {folder or 'would be fetched'}")
-    tallies = statistics([clip for group in sources.values() for clip in group]).sources
-    width = max(map(len, tallies))
-    for name, tally in tallies.items():
+    epochs, width = order.epochs(num_batches), max(map(len, durations))
+    for name, seconds in sorted(durations.items()):
         share = order.weights.get(name, 0.0)
         click.echo(
-            f"{name:<{width}}  {tally.num_clips:>7} clips  {tally.hours:>8.2f} hours  {share:>6.1%} of the mixture"
+            f"{name:<{width}}  {len(seconds):>9} clips  {float(seconds.sum()) / 3600:>10.2f} hours  "
+            f"{share:>6.1%} of the mixture  {epochs.get(name, 0.0):>7.2f} epochs"
         )
-    per_batch = config.batches.window / order.batches_per_window
-    total = per_batch * config.optim.steps * config.accumulation
-    click.echo(f"about {per_batch:.1f} clips a batch, {total:.0f} in the whole run")
+    total = sum(order.drawn(num_batches).values())
+    click.echo(f"about {total / num_batches:.1f} clips a batch, {total} in the whole run")
