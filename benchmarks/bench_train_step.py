@@ -34,8 +34,9 @@ from uniwhisper.allocator import keep_freed_memory
 from uniwhisper.model.packing import Packed
 from uniwhisper.model.uniwhisper import UniWhisper
 from uniwhisper.train.config import TrainConfig, override
+from uniwhisper.train.data import training_data
 from uniwhisper.train.feed import Batch, WaveStore
-from uniwhisper.train.loop import Run, build_feed, build_model, group_by_source, train_step
+from uniwhisper.train.loop import Run, build_feed, build_model, train_step
 from uniwhisper.train.optim import build_optimizer, set_learning_rates
 from uniwhisper.types import Clip
 from uniwhisper.weights import resolve
@@ -71,10 +72,10 @@ class Bench:
 
     def __init__(self, config: TrainConfig, data: Path | None) -> None:
         self.config = config
-        sources = group_by_source(read_clips(data))
+        made = training_data(read_clips(data))
         model = build_model(config)
-        order, feed = build_feed(config, model, sources)
-        self._sources = sources
+        order, feed = build_feed(config, model, made)
+        self._sources = made.sources
         self._waves = WaveStore(config.cache_mb)
         self.run = Run(
             config=config,

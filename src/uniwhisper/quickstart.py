@@ -21,7 +21,7 @@ from uniwhisper.files import content_hash, home, read_json, sha256_file, write_j
 from uniwhisper.recipes import make_config
 from uniwhisper.recipes.calibrated_base import without_training
 from uniwhisper.report.page import write_report
-from uniwhisper.starter import convert_starter, training_clips, write_tasks
+from uniwhisper.starter import convert_starter, prepare_starter, write_tasks
 from uniwhisper.train.loop import train
 from uniwhisper.weights import resolve
 
@@ -64,9 +64,10 @@ def run(out: Path, *, recipe: str = "quickstart") -> str:
     clock.stage("starter corpus")
     manifests = convert_starter(home() / "data", clock.say)
     tables = write_tasks(manifests, out / "tasks")
+    clock.stage("leakage and shards")
+    clips = prepare_starter(manifests, home() / "data", clock.say)
     clock.stage("judge before")
     before = _judge(config.encoder, tables, out / "before")
-    clips = training_clips(manifests)
     clock.stage("judge calibration alone")
     train(without_training(config), clips, out / "calibrated", quiet=True)
     calibrated = _judge(out / "calibrated", tables, out / "between")

@@ -1,7 +1,7 @@
 """The starter corpus: free audio that any Debian or Ubuntu machine can fetch as packages, as a training mix and tasks.
 
-Writes converted sources below the data folder and one table per evaluation task. Training and evaluation never share
-a corpus, so no voice, instrument sample or recording stands on both sides.
+Writes converted sources, the search for leakage and the shards below the data folder, and one table per evaluation
+task. Training and evaluation never share a corpus; what they share all the same is found and taken out of training.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from uniwhisper.dedup.leakage import find_leakage
 from uniwhisper.errors import SourceError
 from uniwhisper.files import atomic_path
 from uniwhisper.manifest import read_manifest
+from uniwhisper.shards import ShardSet, open_shards, write_shards
 from uniwhisper.sources import convert_source
 from uniwhisper.types import Clip
 
-__all__ = ["TASKS", "TRAINING", "StarterTask", "convert_starter", "training_clips", "write_tasks"]
+__all__ = ["TASKS", "TRAINING", "StarterTask", "convert_starter", "prepare_starter", "write_tasks"]
 
 TRAINING = ("asterisk", "tuxpaint_speech", "tuxpaint_sfx", "soundfont_fluid", "lmms", "game_sfx")
 """Sources that are trained on: speech in 25 languages, sound effects, and notes of a General MIDI soundfont."""
@@ -72,9 +74,25 @@ def convert_starter(data: Path, notify: Callable[[str], None]) -> dict[str, Path
     return manifests
 
 
-def training_clips(manifests: dict[str, Path]) -> list[Clip]:
-    """Return the training clips of the starter corpus."""
-    return [clip for name in TRAINING for clip in read_manifest(manifests[name]) if clip.split == "train"]
+def prepare_starter(manifests: dict[str, Path], data: Path, notify: Callable[[str], None]) -> ShardSet:
+    """Return the training clips of the starter corpus as shards, without those that are evaluation clips.
+
+    Raises:
+        DedupError: Too much audio cannot be read.
+        ShardError: The shards cannot be written.
+    """
+    train = [clip for name in TRAINING for clip in read_manifest(manifests[name]) if clip.split == "train"]
+    held_out = [
+        clip for name in dict.fromkeys(task.source for task in TASKS) for clip in read_manifest(manifests[name])
+    ]
+    found = find_leakage(train, held_out, data / "leakage", workers=0)
+    stages = ", ".join(f"{count} by {stage}" for stage, count in found.removed.items())
+    notify(f"leakage: {sum(found.removed.values())} of {len(train)} training clips removed ({stages})")
+    made = write_shards(read_manifest(found.folder / "manifest.jsonl"), data / "shards", rebuild=True)
+    hours = sum(tally.hours for tally in made.sources.values())
+    dropped = sum(tally.num_dropped for tally in made.sources.values())
+    notify(f"shards: {made.num_shards}, {hours:.2f} h" + (f", {dropped} clips left out" if dropped else ""))
+    return open_shards(made.folder, split="train")
 
 
 def write_tasks(manifests: dict[str, Path], folder: Path) -> list[Path]:

@@ -12,9 +12,10 @@ from tiny import tiny_lm
 from uniwhisper.batches import Draw
 from uniwhisper.train import loop
 from uniwhisper.train.config import TrainConfig
+from uniwhisper.train.data import training_data
 from uniwhisper.train.feed import Batch
 from uniwhisper.train.gradients import accumulate_gradients
-from uniwhisper.train.loop import Run, _start, group_by_source, train_step
+from uniwhisper.train.loop import Run, _start, train_step
 
 from .conftest import World
 
@@ -23,7 +24,7 @@ from .conftest import World
 def run(world: World, config: Callable[..., TrainConfig], tmp_path: Path) -> Run:
     lm = tiny_lm(tmp_path / "lm", chat=True)  # smaller weights than the world's, so that 1e-6 is above rounding
     made = config(accumulation=2, optim={"align_steps": 0}, decoder=str(lm))
-    return _start(made, group_by_source(world.clips), tmp_path / "out", "key")
+    return _start(made, training_data(world.clips), tmp_path / "out", "key")
 
 
 @pytest.fixture

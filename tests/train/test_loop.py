@@ -20,14 +20,15 @@ from uniwhisper.files import read_json
 from uniwhisper.model.packing import segment_means
 from uniwhisper.train import loop
 from uniwhisper.train.config import TrainConfig, from_json
-from uniwhisper.train.loop import Interrupted, Run, _start, build_model, group_by_source, train, train_step
+from uniwhisper.train.data import training_data
+from uniwhisper.train.loop import Interrupted, Run, _start, build_model, train, train_step
 from uniwhisper.train.metrics import read_metrics
 
 from .conftest import World
 
 
 def start(world: World, config: TrainConfig, out: Path) -> Run:
-    return _start(config, group_by_source(world.clips), out, "key")
+    return _start(config, training_data(world.clips), out, "key")
 
 
 def digest(module: torch.nn.Module) -> str:
@@ -163,7 +164,7 @@ def test_clips_of_other_splits_change_nothing(finished: tuple[Path, TrainConfig]
     extra = [replace(world.clips[0], id="held-out", split="valid"), *world.clips]
     assert train(finished[1], extra, finished[0], quiet=True) == finished[0] / "encoder"
     with pytest.raises(ConfigError, match="expected clips with split 'train', found 1 clips"):
-        group_by_source(extra[:1])
+        training_data(extra[:1])
 
 
 def test_settings_that_decide_nothing_may_change(finished: tuple[Path, TrainConfig], world: World) -> None:
@@ -239,7 +240,7 @@ def test_a_clip_that_cannot_be_read_stops_the_run_by_name(
 ) -> None:
     (tmp_path / "broken.wav").write_bytes(b"RIFF and nothing more")
     clips = [*world.clips[:3], replace(world.clips[3], path=str(tmp_path / "broken.wav")), *world.clips[4:]]
-    with pytest.raises(AudioError, match=r"clip bells-3 of source bells: .*broken\.wav"):
+    with pytest.raises(AudioError, match=r"clip 'bells-3' of 'bells': .*broken\.wav"):
         train(config(start={"clips": 0}), clips, tmp_path / "out", quiet=True)
 
 

@@ -10,7 +10,8 @@ import torch
 
 from uniwhisper.errors import ConfigError
 from uniwhisper.train.config import TrainConfig
-from uniwhisper.train.loop import Run, _start, group_by_source
+from uniwhisper.train.data import training_data
+from uniwhisper.train.loop import Run, _start
 from uniwhisper.train.warm_start import FinishConfig, StartConfig, calibrate, calibration, clip_means, warm_start
 
 from .conftest import World
@@ -22,7 +23,7 @@ def started(world: World, config: Callable[..., TrainConfig], tmp_path: Path) ->
 
     def start(**changes: Any) -> Run:
         made = config(start=changes)
-        return _start(made, group_by_source(world.clips), tmp_path / "out", "key")
+        return _start(made, training_data(world.clips), tmp_path / "out", "key")
 
     return start
 

@@ -29,13 +29,14 @@ from uniwhisper.checkpoint import (
     save_audio_model,
     save_checkpoint,
 )
-from uniwhisper.errors import CheckpointError, ConfigError, TrainingError, UniWhisperError
+from uniwhisper.errors import CheckpointError, TrainingError, UniWhisperError
 from uniwhisper.files import content_hash, is_done, mark_done, read_json, write_json
-from uniwhisper.manifest import clip_to_json
 from uniwhisper.model.decoder import load_decoder
 from uniwhisper.model.encoder import load_encoder
 from uniwhisper.model.uniwhisper import AudioModel, UniWhisper
+from uniwhisper.shards import ShardSet
 from uniwhisper.train.config import TrainConfig
+from uniwhisper.train.data import TrainingData, training_data
 from uniwhisper.train.feed import Batch, Feed
 from uniwhisper.train.gradients import accumulate_gradients
 from uniwhisper.train.metrics import MetricsLog, mean_by
@@ -44,7 +45,7 @@ from uniwhisper.train.warm_start import calibrate, clip_means, warm_start
 from uniwhisper.types import Clip
 from uniwhisper.weights import resolve
 
-__all__ = ["Interrupted", "build_feed", "build_model", "group_by_source", "train", "train_step"]
+__all__ = ["Interrupted", "build_feed", "build_model", "train", "train_step"]
 
 
 class Interrupted(UniWhisperError):
@@ -69,21 +70,6 @@ class Run:
     """Steps done."""
 
 
-def group_by_source(clips: Sequence[Clip]) -> dict[str, list[Clip]]:
-    """Return the training clips of every source, in the order given.
-
-    Raises:
-        ConfigError: No clip has split `train`.
-    """
-    sources: dict[str, list[Clip]] = {}
-    for clip in clips:
-        if clip.split == "train":
-            sources.setdefault(clip.source, []).append(clip)
-    if not sources:
-        raise ConfigError(f"expected clips with split 'train', found {len(clips)} clips and none of them")
-    return sources
-
-
 def build_model(config: TrainConfig) -> UniWhisper:
     """Return the network at step 0, before the warm start, with the decoder frozen."""
     torch.manual_seed(config.seed)
@@ -100,7 +86,7 @@ def build_model(config: TrainConfig) -> UniWhisper:
 
 def train(
     config: TrainConfig,
-    clips: Sequence[Clip],
+    data: ShardSet | Sequence[Clip],
     out: Path,
     *,
     quiet: bool = False,
@@ -110,7 +96,7 @@ def train(
 
     Args:
         config: The complete configuration.
-        clips: Training clips; other splits are ignored.
+        data: Shards opened with `split="train"`, or clips, of which those of other splits are ignored.
         out: The run's folder.
         quiet: Show no progress line.
         stop_after: Stop with a checkpoint after this many steps in all, as Ctrl-C would.
@@ -119,13 +105,13 @@ def train(
         Interrupted: Ctrl-C, SIGTERM or `stop_after`; the message says how to go on.
         CheckpointError: `out` belongs to another configuration or other clips.
     """
-    sources = group_by_source(clips)
-    key = content_hash([config.hash, [_identity(clip) for clip in clips if clip.split == "train"]])
+    made = training_data(data)
+    key = content_hash([config.hash, made.key])
     encoder_folder = out / "encoder"
     if is_done(out, key):
         return encoder_folder
     _claim(out, config, key)
-    run = _start(config, sources, out, key)
+    run = _start(config, made, out, key)
     with (
         _stop_requests() as stop,
         MetricsLog(out, total_steps=config.optim.steps, start=run.step, quiet=quiet) as log,
@@ -134,11 +120,6 @@ def train(
     _finish(run, encoder_folder)
     mark_done(out, key)
     return encoder_folder
-
-
-def _identity(clip: Clip) -> dict[str, Any]:
-    """Return everything about a clip that decides what is trained; where its file lies does not."""
-    return {name: value for name, value in clip_to_json(clip).items() if name != "path"}
 
 
 def _steps(run: Run, log: MetricsLog, key: str, stop: list[int], stop_after: int | None) -> None:
@@ -232,14 +213,11 @@ def _claim(out: Path, config: TrainConfig, key: str) -> None:
     write_json(path, {"key": key, "version": __version__, "torch": torch.__version__, "config": config.to_json()})
 
 
-def build_feed(
-    config: TrainConfig, model: UniWhisper, sources: Mapping[str, Sequence[Clip]]
-) -> tuple[BatchOrder, Feed]:
+def build_feed(config: TrainConfig, model: UniWhisper, data: TrainingData) -> tuple[BatchOrder, Feed]:
     """Return the order of a run's batches and the feed that makes them."""
-    durations = {name: [min(clip.duration_s, 30.0) for clip in clips] for name, clips in sources.items()}
-    order = BatchOrder(durations, config=config.batches, seed=config.seed)
+    order = BatchOrder(data.durations, config=config.batches, seed=config.seed)
     feed = Feed(
-        sources,
+        data.sources,
         order,
         turn=model.decoder.turn,
         n_mels=model.audio.encoder.dims.n_mels,
@@ -250,10 +228,10 @@ def build_feed(
     return order, feed
 
 
-def _start(config: TrainConfig, sources: Mapping[str, Sequence[Clip]], out: Path, key: str) -> Run:
+def _start(config: TrainConfig, data: TrainingData, out: Path, key: str) -> Run:
     """Build every part, from the newest checkpoint where there is one and from the warm start otherwise."""
     model = build_model(config)
-    order, feed = build_feed(config, model, sources)
+    order, feed = build_feed(config, model, data)
     latest = latest_checkpoint(out / "checkpoints")
     if latest is None:
         _warm(model, feed, order, config, out)
