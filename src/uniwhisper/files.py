@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,9 @@ __all__ = [
     "write_jsonl",
     "write_text",
 ]
+
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def home() -> Path:
@@ -122,11 +126,14 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     with file:
         for number, line in enumerate(file, start=1):
             try:
-                yield json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                value = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                if _SURROGATE.search(line):  # most are pairs, which are characters; half of one is none
+                    json.dumps(value, ensure_ascii=False).encode()
             except json.JSONDecodeError as e:
                 raise ManifestError(f"expected JSON at {path}:{number}, found: {e.doc[:80]!r} ({e.msg})") from e
             except (ValueError, RecursionError) as e:  # not UTF-8, or numbers and nesting beyond what Python reads
                 raise ManifestError(f"expected JSON in UTF-8 at {path}:{number}, found: {e}") from e
+            yield value
 
 
 def sha256_file(path: Path) -> str:

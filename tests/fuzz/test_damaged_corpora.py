@@ -197,7 +197,7 @@ def test_there_are_ten_thousand_cases(
         "damaged fixtures": len(FIXTURE_LAYOUTS) * CASES,
         "missing and impossible files": sum(len(faulty_places(FIXTURES / n / layout)) for n, layout in FIXTURE_LAYOUTS),
         "damaged real slices": len(SLICED) * SLICE_CASES if SLICES.is_dir() else 0,
-        "inputs to readers": NUM_READERS * EXAMPLES,
+        "damaged files for readers": NUM_READERS * EXAMPLES,
     }
     record_property("fuzz_cases", sum(counts.values()))
     with capsys.disabled():

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -255,18 +255,23 @@ def _key(source: Source, root: Path | None, limit: int | None) -> str:
 
     Of a table the content counts too, because its owner edits it in place; a published corpus does not change.
     """
-    module = Path(str(vars(source)["__file__"]))
-    folder = Path(__file__).parent
-    code = [module, *sorted(folder.glob("_*.py")), *sorted((folder / "labels").glob("*.csv"))]
     return content_hash(
         {
             "spec": dataclasses.asdict(source.SPEC),
-            "code": [sha256_file(path) for path in code],
+            "code": _code_hashes(Path(str(vars(source)["__file__"]))),
             "root": None if root is None else str(root.resolve()),
             "content": sha256_file(root) if root is not None and root.is_file() else "",
             "limit": limit,
         }
     )
+
+
+@cache
+def _code_hashes(module: Path) -> tuple[str, ...]:
+    """Return the sha256 of everything that a source's outcome depends on here; it does not change while it runs."""
+    folder = Path(__file__).parent
+    code = [module, *sorted(folder.glob("_*.py")), *sorted((folder / "labels").glob("*.csv"))]
+    return tuple(sha256_file(path) for path in code)
 
 
 def _root(spec: SourceSpec, root: Path | None) -> Path:

@@ -30,7 +30,7 @@ SUBSETS = {
 }
 """Subset -> split; every reader is in one subset only."""
 
-_UTTERANCE = re.compile(r"(?P<speaker>\d+)-(?P<chapter>\d+)-\d+")
+_UTTERANCE = re.compile(r"(?P<speaker>[0-9]{1,9})-(?P<chapter>[0-9]{1,9})-[0-9]{1,9}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

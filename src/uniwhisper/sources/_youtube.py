@@ -25,6 +25,8 @@ __all__ = ["CLIP_S", "Span", "read_span"]
 CLIP_S = 10.0
 """Seconds of a clip of AudioSet and of the corpora cut from it; fewer where the video ends before."""
 
+_LATEST_S = 1e6  # eleven days: no video is longer
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Span:
@@ -74,7 +76,7 @@ def read_span(where: str, video_id: str, start: object, end: object = None) -> S
     Raises:
         LayoutError: The id is not one of YouTube's, or the times are no numbers, negative or reversed.
     """
-    start_s = number(start, f"{where}: start", low=0)
-    end_s = start_s + CLIP_S if end is None else number(end, f"{where}: end", low=0)
+    start_s = number(start, f"{where}: start", low=0, high=_LATEST_S)
+    end_s = start_s + CLIP_S if end is None else number(end, f"{where}: end", low=0, high=2 * _LATEST_S)
     upstream_at(where, identifiers.youtube, video_id, start_s, end_s)
     return Span(video_id=video_id, start_s=start_s, end_s=end_s)
