@@ -1,7 +1,7 @@
 """The clips of the reference pack for the dedup benchmark: which are protected, which stream past, which are related.
 
-Reads the tables and the audio of the pack's data folder. Protected are the clips of its evaluation tables and every
-second clip of the training table's music, because the only music in the evaluation tables is synthetic notes.
+Reads the tables and the audio of the pack's data folder. Protected are the clips of its evaluation tables and half of
+the training table's music (by instrument or track), because the only music in the evaluation tables is synthetic notes.
 """
 
 from __future__ import annotations
@@ -59,8 +59,10 @@ def read_tables(data: Path) -> Iterator[tuple[str, str, str, str, str]]:
                 seen.add(path)
                 corpus = file.stem.removeprefix("eval_") if side == "eval" else row["dataset"]
                 domain = row.get("domain") or DOMAINS.get(corpus, "speech")
-                held_out = side == "train" and domain == "music" and zlib.crc32(path.encode()) // 2 % 2
-                yield "eval" if held_out else side, path, corpus, domain, recording_of(path)
+                recording = recording_of(path)
+                group = str(Path(path).parent) if recording == path else recording
+                held_out = side == "train" and domain == "music" and zlib.crc32(group.encode()) % 2
+                yield "eval" if held_out else side, path, corpus, domain, recording
 
 
 def recording_of(path: str) -> str:

@@ -19,14 +19,14 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import beta
 
 from dedup_data import Sound, read_sounds
-from dedup_search import Alarm, Search, exhaustive
+from dedup_search import Alarm, Search, exhaustive, holds
 from distortions import KINDS
 from timing import hardware, peak_memory_mb, table, write_result
 from uniwhisper import audio
@@ -44,7 +44,7 @@ LENGTHS_S = (0.0, 1.0, 2.0, 4.0, 8.0)
 PIECES_S = (2.0, 1.0)
 CONFIDENCE = 0.95
 CLIPPED, CLIPPED_SHARES = 0.9999, (0.0, 0.01, 0.1, 0.3)
-EVIDENCES = (10.0, 15.0, 20.0, 25.0, 30.0, 40.0, 60.0, 80.0)
+EVIDENCES = (5.0, 7.5, 10.0, 12.5, 15.0, 20.0, 30.0, 60.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,11 +107,6 @@ def stream(search: Search, sounds: Iterable[Sound]) -> None:
             count = round(piece_s * audio.SAMPLE_RATE)
             for start in range(0, len(wave) - count + 1, count):
                 search.ask(sound, wave[start : start + count], f"other audio, pieces of {piece_s:g} s")
-
-
-def holds(match: Match, bound: float = MIN_EVIDENCE) -> bool:
-    """Return whether a match is confirmed, were the bounds on evidence moved by one factor."""
-    return replace(match, evidence=(match.evidence or 0.0) * MIN_EVIDENCE / bound).is_confirmed
 
 
 def is_found(trial: Trial, evidence: float = MIN_EVIDENCE) -> bool:
@@ -207,8 +202,8 @@ def false_table(search: Search) -> list[str]:
             total = sum(search.queries[name, half] for name in chosen)
             wrong = {
                 (alarm.origin, alarm.number)
-                for alarm in search.alarms
-                if alarm.origin in chosen and alarm.half == half and alarm.match.is_confirmed and not alarm.twin
+                for alarm in search.false(MIN_EVIDENCE)
+                if alarm.origin in chosen and alarm.half == half
             }
             low, high = interval(len(wrong), total)
             rows.append([half, origin, total, len(wrong), f"{len(wrong) / total:.1e}", f"{low:.1e} to {high:.1e}"])
@@ -226,7 +221,7 @@ def doubtful(search: Search) -> list[str]:
             best[pair] = alarm
     ranked = sorted(best.values(), key=lambda alarm: alarm.match.evidence or 0.0)
     confirmed = [alarm for alarm in ranked if alarm.match.is_confirmed]
-    sides = Counter((alarm.query.corpus, alarm.found.corpus, alarm.twin) for alarm in confirmed)
+    sides = Counter((alarm.query.corpus, alarm.found.corpus, search.is_twin(alarm)) for alarm in confirmed)
     rows = [[a, b, "one recording" if twin else "FALSE", n] for (a, b, twin), n in sorted(sides.items())]
     below = [alarm for alarm in ranked if not alarm.match.is_confirmed][-10:]
     weakest = [
@@ -235,7 +230,7 @@ def doubtful(search: Search) -> list[str]:
             f"{alarm.match.share:.2f}",
             f"{alarm.match.ber:.2f}",
             f"{alarm.match.overlap_s:.2f}",
-            "one recording" if alarm.twin else "two",
+            "one recording" if search.is_twin(alarm) else "two",
             alarm.query.path.removeprefix("audio/"),
             alarm.found.path.removeprefix("audio/"),
         ]
@@ -259,9 +254,7 @@ def threshold_table(search: Search, trials: Sequence[Trial]) -> list[str]:
     total = sum(number for (_, half), number in search.queries.items() if half == "dev")
     rows = []
     for bound in EVIDENCES:
-        wrong = {
-            (a.origin, a.number) for a in search.alarms if a.half == "dev" and holds(a.match, bound) and not a.twin
-        }
+        wrong = {(a.origin, a.number) for a in search.false(bound) if a.half == "dev"}
         goal = [t for t in dev if t.kind in GOAL]
         rest = [t for t in dev if t.kind not in GOAL]
         rows.append([f"{bound:g}", share(goal, bound), share(rest, bound), len(wrong), f"{len(wrong) / total:.1e}"])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -17,11 +17,11 @@ from dedup_data import Sound
 from uniwhisper import audio
 from uniwhisper.dedup.coherence import coherence
 from uniwhisper.dedup.fingerprint import Fingerprint, fingerprint_query
-from uniwhisper.dedup.index import FingerprintIndex, Match, confirm
+from uniwhisper.dedup.index import MIN_EVIDENCE, FingerprintIndex, Match, confirm
 
-__all__ = ["Alarm", "Search", "exhaustive", "is_twin"]
+__all__ = ["Alarm", "Search", "exhaustive", "holds", "is_twin"]
 
-NOTED = 5.0  # evidence from which unrelated pairs are noted
+NOTED = 2.5  # evidence from which unrelated pairs are noted
 PIECE_S = 0.05
 NEAR = 2  # samples by which delays of one sound may differ: resamplers differ by fractions
 ALIKE = 0.9  # correlation of pieces of one sound
@@ -39,6 +39,7 @@ class Alarm:
     found: Sound
     match: Match
     twin: bool
+    """Whether the waveforms of the common stretch are one recording's."""
 
 
 @dataclass(slots=True)
@@ -84,6 +85,25 @@ class Search:
                 )
                 self.alarms.append(alarm)
         return prints, matches
+
+    def is_twin(self, alarm: Alarm) -> bool:
+        """Return whether any query showed the two clips to hold one recording."""
+        pair = {alarm.query.path, alarm.found.path}
+        return any(other.twin and {other.query.path, other.found.path} == pair for other in self.alarms)
+
+    def false(self, bound: float) -> list[Alarm]:
+        """Return the alarms that are false, were the bounds on evidence moved by one factor."""
+        twins = {frozenset((alarm.query.path, alarm.found.path)) for alarm in self.alarms if alarm.twin}
+        return [
+            alarm
+            for alarm in self.alarms
+            if holds(alarm.match, bound) and frozenset((alarm.query.path, alarm.found.path)) not in twins
+        ]
+
+
+def holds(match: Match, bound: float = MIN_EVIDENCE) -> bool:
+    """Return whether a match is confirmed, were the bounds on evidence moved by one factor."""
+    return replace(match, evidence=(match.evidence or 0.0) * MIN_EVIDENCE / bound).is_confirmed
 
 
 def is_twin(match: Match, wave: np.ndarray, reference: np.ndarray) -> bool:

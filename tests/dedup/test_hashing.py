@@ -99,6 +99,11 @@ def test_a_click_has_no_hash():
     assert pcm_hash(wave)
 
 
+def test_sound_below_zero_is_sound():
+    quiet = np.abs(SOUND) / 16
+    assert pcm_hash(-quiet) not in ("", pcm_hash(quiet))
+
+
 def test_full_scale_does_not_wrap():
     assert pcm_hash(np.ones(1000, np.float32)) != pcm_hash(-np.ones(1000, np.float32))
 

@@ -11,7 +11,7 @@ import soxr
 
 from dedup.sounds import KINDS, RATE, all_sounds, noise, note, notes, scaled, stored, voice, with_noise
 from uniwhisper.dedup import index as module
-from uniwhisper.dedup.fingerprint import FRAME_SPAN_S, INDEX_HOP_MS, fingerprint, fingerprint_query
+from uniwhisper.dedup.fingerprint import FRAME_SPAN_S, INDEX_HOP_MS, NUM_WEAK_BITS, fingerprint, fingerprint_query
 from uniwhisper.dedup.index import FingerprintIndex, Match, confirm
 from uniwhisper.errors import AudioError, DedupError
 
@@ -76,7 +76,7 @@ def best_by_brute_force(prints, reference):
                 continue
             if prints.informative[frame] and reference.informative[at]:
                 differ = int((prints.words[frame] ^ reference.words[at]) & strong[frame]).bit_count()
-                total = max(0.0, total + 24 * np.log(1.7) - differ * np.log(0.85 / 0.15))
+                total = max(0.0, total + (32 - NUM_WEAK_BITS) * np.log(1.7) - differ * np.log(0.85 / 0.15))
             best = max(best, total)
     return best * prints.hop_ms / 36
 
@@ -126,6 +126,15 @@ def test_block_sizes_do_not_show(index, monkeypatch):
     monkeypatch.setattr(module, "_QUERY_BLOCK", 7)
     monkeypatch.setattr(module, "_CELLS", 300)
     assert index.query(prints, min_support=5.0) == whole
+
+
+def test_silence_is_not_compared():
+    wave = np.concatenate([SOUNDS["voice-0"], np.zeros(3 * RATE, np.float32), SOUNDS["noise-0"]])
+    prints = fingerprint_query(wave)
+    (match,) = FingerprintIndex.build([("both", fingerprint(wave))]).query(prints)
+    assert match.overlap_s > 8.5
+    assert match.num_frames <= prints.num_informative
+    assert prints.num_informative < 0.75 * len(prints.words)
 
 
 def test_proposals_come_best_first_and_once(index):
@@ -260,7 +269,8 @@ MATCH = Match(
     ber=0.1,
     num_frames=40,
     support=100.0,
-    evidence=31.0,
+    evidence=15.0,
+    share=0.3,
 )
 
 
@@ -268,14 +278,17 @@ MATCH = Match(
     ("changed", "confirmed"),
     [
         ({}, True),
-        ({"evidence": 29.0}, False),
-        ({"evidence": None}, False),
-        ({"evidence": 29.0, "support": 200.0}, True),
-        ({"evidence": 14.0, "support": 200.0}, False),
-        ({"evidence": -5.0, "support": 300.0}, False),
-        ({"evidence": -5.0, "support": 300.0, "ber": 0.04}, True),
-        ({"evidence": None, "support": 300.0, "ber": 0.04}, True),
-        ({"evidence": 0.0, "support": 299.0, "ber": 0.0}, False),
+        ({"share": 0.1}, True),
+        ({"evidence": 14.9}, False),
+        ({"evidence": None, "share": None}, False),
+        ({"evidence": 5.0, "support": 200.0}, True),
+        ({"evidence": 5.0, "support": 199.0}, False),
+        ({"evidence": 5.0, "support": 200.0, "share": 0.29}, False),
+        ({"evidence": 4.9, "support": 200.0}, False),
+        ({"evidence": -5.0, "support": 300.0, "ber": 0.03}, True),
+        ({"evidence": None, "share": None, "support": 300.0, "ber": 0.03}, True),
+        ({"evidence": -5.0, "support": 300.0, "ber": 0.04}, False),
+        ({"evidence": -5.0, "support": 299.0, "ber": 0.0}, False),
     ],
 )
 def test_what_is_confirmed(changed, confirmed):

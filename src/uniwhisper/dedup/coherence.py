@@ -37,7 +37,7 @@ _FADE = 0.25  # of the span, at either end: an abrupt end spreads a tone over al
 _FRAME, _HOP = 256, 128  # for how the energy is spread over time: 32 and 16 ms
 _EVENING = 800  # samples over which loudness is measured to even it out: 100 ms
 _EVENING_FLOOR = 1e-5  # of the loudest: quieter moments are not brought up to it
-_UNEVEN_WEIGHT = 0.15  # of evidence without evening
+_UNEVEN_WEIGHT = 0.3  # of evidence without evening
 _MAX_SHARE = 1.0 - 1e-4  # more agreement than this says nothing about the sound, only about rounding
 _LEAKAGE = 1e-6  # of the mean density
 _TINY = 1e-20
@@ -104,8 +104,10 @@ def _compare(a: np.ndarray, b: np.ndarray) -> Coherence:
     left, right = left[inside], right[inside]
     power_a, power_b = _power(left), _power(right)
     totals = _levels(power_a, starts, edges) * _levels(power_b, starts, edges) + _TINY
-    by_frequency = totals / (np.add.reduceat(power_a * power_b, starts) + _TINY) * len(a) / size * (1 - _FADE)
-    weights = np.maximum(np.minimum(by_frequency, _independent_over_time(a, b)) - 1.0, 0.0)
+    values = np.diff(_EDGES_HZ) * len(a) / DECIMATED_RATE  # that a band can hold where it is filled evenly
+    over_bins = totals / (np.add.reduceat(power_a * power_b, starts) + _TINY) * len(a) / size * (1 - _FADE)
+    filled = np.minimum(over_bins / values, 1.0) * np.minimum(_filled_time(a, b), 1.0)
+    weights = np.maximum(values * filled - 1.0, 0.0)
     cross = right * np.conj(left)
     delays = _peaks(cross / np.repeat(np.sqrt(totals), np.diff(edges)), edges, size)
     turns = _turns(size)
@@ -152,8 +154,8 @@ def _peaks(cross: np.ndarray, edges: np.ndarray, size: int) -> np.ndarray:
     return np.array(found)
 
 
-def _independent_over_time(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return how many independent values the bands [bands] can hold, given when both waves have energy in them."""
+def _filled_time(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the share of the time in which both waves have energy in each band [bands]."""
     edges = np.rint(_EDGES_HZ * _FRAME / DECIMATED_RATE).astype(np.int64)
     for i in range(1, len(edges)):
         edges[i] = max(edges[i], edges[i - 1] + 1)  # the lowest bands are narrower than a bin
@@ -162,8 +164,8 @@ def _independent_over_time(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     for x in (a, b):
         spectrum = np.fft.rfft(np.lib.stride_tricks.sliding_window_view(x, _FRAME)[::_HOP] * taper, axis=1)
         levels.append(np.add.reduceat(_power(spectrum), edges[:-1], axis=1))
-    frames = levels[0].sum(axis=0) * levels[1].sum(axis=0) / ((levels[0] * levels[1]).sum(axis=0) + _TINY)
-    return frames * np.diff(_EDGES_HZ) * _HOP / DECIMATED_RATE
+    together = (levels[0] * levels[1]).mean(axis=0) + _TINY
+    return levels[0].mean(axis=0) * levels[1].mean(axis=0) / together
 
 
 def _evening(a: np.ndarray, b: np.ndarray) -> np.ndarray:

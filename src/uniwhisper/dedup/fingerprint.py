@@ -57,7 +57,7 @@ SHORT_QUERY_S = 4.0
 """Below this length a query is short."""
 MIN_SOUND_MS = 200
 """Milliseconds in which words must begin that mean something; below, copies are missed (benchmarks/dedup_recall.py)."""
-NUM_WEAK_BITS = 8
+NUM_WEAK_BITS = 10
 """Bits of a word that are named as its least certain."""
 FRAME_SPAN_S = _LAG_MS / 1000 + _WINDOW / DECIMATED_RATE
 """Seconds of sound that one word hears: two windows, one lag apart."""

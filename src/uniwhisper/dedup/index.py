@@ -34,10 +34,10 @@ Key: TypeAlias = int | str
 # These were set on one half of the clips of benchmarks/dedup_recall.py, which reports the other.
 MIN_SUPPORT = 60.0
 """Nats that a proposal needs; among 8,000 clips one of ten queries meets an unrelated one that reaches it."""
-MIN_EVIDENCE = 30.0
+MIN_EVIDENCE = 15.0
 """What `coherence` has to find."""
-_BOTH_SUPPORT, _BOTH_EVIDENCE = 200.0, 15.0  # long agreement of the words makes up for little evidence (steady tones)
-_SAME_SUPPORT, _SAME_BER = 300.0, 0.04  # words that hardly differ at all: the sentence said again has twice the errors
+_BOTH_SUPPORT, _BOTH_EVIDENCE, _BOTH_SHARE = 200.0, 5.0, 0.3  # long agreement makes up for little evidence (tones)
+_SAME_SUPPORT, _SAME_BER = 300.0, 0.03  # words that hardly differ at all: the sentence said again has more errors
 _MAX_FLIPS = 3  # of the weak bits of a word at once
 _ERROR_RATE = 0.15  # of the strong bits of a true match, as the score assumes; above 0.31 a stretch loses support
 _NEAR_FRAMES, _NEAR_BER = 28, 0.36  # frames of 36 ms at either side of a place found that must agree so far
@@ -86,9 +86,11 @@ class Match:
         """Return whether it is the same sound: by ear, by ear and words together, or by words that hardly differ."""
         if self.support >= _SAME_SUPPORT and self.ber <= _SAME_BER:
             return True
-        if self.evidence is None:
+        if self.evidence is None or self.share is None:
             return False
-        return self.evidence >= (_BOTH_EVIDENCE if self.support >= _BOTH_SUPPORT else MIN_EVIDENCE)
+        if self.support >= _BOTH_SUPPORT and self.evidence >= _BOTH_EVIDENCE and self.share >= _BOTH_SHARE:
+            return True
+        return self.evidence >= MIN_EVIDENCE
 
 
 class FingerprintIndex:

@@ -31,7 +31,7 @@ SPEC = SourceSpec(
     description="Animals, people, effects, instruments, loops and singing, one or a few of each.",
     packages=("scratch",),
     num_clips=110,
-    hours=0.102,
+    hours=0.0988,
     drop_tolerance=0.06,
 )
 
