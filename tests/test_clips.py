@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from uniwhisper import audio
-from uniwhisper.clips import clip_bytes, measure, read_clip
+from uniwhisper.clips import clip_bytes, length_s, measure, read_clip
 from uniwhisper.errors import AudioError
 from uniwhisper.types import Annotation, Clip
 
@@ -113,3 +113,12 @@ def test_the_length_of_an_mp3_is_counted_and_not_guessed(tmp_path: Path) -> None
     assert not audio.info(path).is_exact
     assert measure(clip(path, 0.0)) == len(audio.read(path)) / 16_000
     assert measure(clip(path, 0.0)) == pytest.approx(2.0, abs=0.1)
+
+
+def test_the_length_is_the_stated_one_or_the_header_s(file: Path, tmp_path: Path) -> None:
+    assert length_s(clip(file, 1.25)) == 1.25
+    assert length_s(clip(file, 0.0)) == 3.0
+    assert length_s(clip(file, 0.0, start_s=2.5)) == pytest.approx(0.5)
+    (tmp_path / "b.wav").write_bytes(b"not audio at all")
+    with pytest.raises(AudioError, match="clip 'a' of 's'"):
+        length_s(clip(tmp_path / "b.wav", 0.0))

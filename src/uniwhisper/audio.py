@@ -95,14 +95,16 @@ def read(
     *,
     start_s: float = 0.0,
     max_duration_s: float | None = None,
+    sample_rate: int = SAMPLE_RATE,
     name: str = "audio in memory",
 ) -> np.ndarray:
-    """Return the audio of a file as a float32 wave [samples], mono, 16 kHz, in [-1, 1].
+    """Return the audio of a file as a float32 wave [samples], mono, in [-1, 1], by default at 16 kHz.
 
     Args:
         file: An audio file, or the bytes of one; its content decides how it is decoded, whatever its name.
         start_s: Begin so many seconds into it.
         max_duration_s: Read only so much from there; None reads to the end.
+        sample_rate: Rate of the wave in Hz; the file is resampled to it from its own.
         name: What messages call it, if it is given as bytes.
 
     Raises:
@@ -116,11 +118,11 @@ def read(
     source = open_encoded(file, name)
     lead_s = min(start_s, _MARGIN_S)
     wanted_s = None if max_duration_s is None else lead_s + max_duration_s + _MARGIN_S
-    mono, sample_rate = _decode(source, start_s - lead_s, wanted_s)
-    wave = _finish(mono, sample_rate, str(source))[round(lead_s * SAMPLE_RATE) :]
+    mono, found_rate = _decode(source, start_s - lead_s, wanted_s)
+    wave = _finish(mono, found_rate, str(source), sample_rate)[round(lead_s * sample_rate) :]
     if len(wave) == 0:
         raise AudioError(f"expected audio at {start_s:g} s in {source}, found that it ends before: check the times")
-    return wave if max_duration_s is None else wave[: max(1, round(max_duration_s * SAMPLE_RATE))]
+    return wave if max_duration_s is None else wave[: max(1, round(max_duration_s * sample_rate))]
 
 
 def info(file: str | os.PathLike[str] | bytes, *, name: str = "audio in memory") -> AudioInfo:
@@ -378,16 +380,18 @@ def _full_scale(values: np.ndarray) -> np.ndarray:
     )
 
 
-def _finish(mono: np.ndarray, sample_rate: int, where: str) -> np.ndarray:
-    """Return mono samples of any rate as a wave of their own: checked, at 16 kHz, within [-1, 1]."""
+def _finish(mono: np.ndarray, sample_rate: int, where: str, wanted_rate: int = SAMPLE_RATE) -> np.ndarray:
+    """Return mono samples of any rate as a wave of their own: checked, at the wanted rate, within [-1, 1]."""
     _check_samples(mono, where)
-    if sample_rate != SAMPLE_RATE:
+    if sample_rate != wanted_rate:
         try:
-            mono = soxr.resample(mono, sample_rate, SAMPLE_RATE, quality="HQ")
+            mono = soxr.resample(mono, sample_rate, wanted_rate, quality="HQ")
         except (ValueError, RuntimeError) as error:
             raise AudioError(f"expected a usable sample rate in {where}, found {sample_rate} Hz: {error}") from error
         if len(mono) == 0:
-            raise AudioError(f"expected at least one sample at 16 kHz in {where}, found less: leave it out")
+            raise AudioError(
+                f"expected at least one sample at {wanted_rate / 1000:g} kHz in {where}, found less: leave it out"
+            )
     return np.clip(mono, -1.0, 1.0)  # after resampling, whose filter rings beyond the peak of a full-scale edge
 
 

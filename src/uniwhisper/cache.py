@@ -53,8 +53,13 @@ def embedding_key(*, encoder: str, preprocessing: str, kind: str, audio: str) ->
     return content_hash({"audio": audio, "encoder": encoder, "kind": kind, "preprocessing": preprocessing})
 
 
-def audio_hash(path: str | os.PathLike[str]) -> str:
-    """Return the sha256 of a file's bytes, computed once per process for each (path, size, modification time).
+def audio_hash(path: str | os.PathLike[str], *, offset_bytes: int = 0, num_bytes: int = 0) -> str:
+    """Return the sha256 of an audio file's bytes, computed once per process for each (path, size, modification time).
+
+    Args:
+        path: The file, or the container that holds it.
+        offset_bytes: Where in a container the file begins.
+        num_bytes: How long it is there; 0: `path` is the file itself. The same bytes have the same hash either way.
 
     Raises:
         AudioError: There is no such file.
@@ -62,15 +67,18 @@ def audio_hash(path: str | os.PathLike[str]) -> str:
     file = Path(path).absolute()
     try:
         status = file.stat()
-        return _hash_once(str(file), status.st_size, status.st_mtime_ns)
+        return _hash_once(str(file), status.st_size, status.st_mtime_ns, offset_bytes, num_bytes)
     except OSError as error:
         raise AudioError(f"expected an audio file at {file}, found: {error.strerror}. Check the path") from error
 
 
 @lru_cache(maxsize=1 << 20)
-def _hash_once(path: str, size_bytes: int, mtime_ns: int) -> str:
+def _hash_once(path: str, size_bytes: int, mtime_ns: int, offset_bytes: int, num_bytes: int) -> str:
     """Return the sha256 of the file; size and time are there to tell versions of one path apart."""
-    return sha256_file(Path(path))
+    if not num_bytes:
+        return sha256_file(Path(path))
+    with Path(path).open("rb") as container:
+        return hashlib.sha256(os.pread(container.fileno(), num_bytes, offset_bytes)).hexdigest()
 
 
 def array_hash(wave: np.ndarray) -> str:

@@ -25,6 +25,7 @@ from uniwhisper.model.uniwhisper import AudioModel
 
 __all__ = [
     "Checkpoint",
+    "encoder_provenance",
     "latest_checkpoint",
     "load_audio_model",
     "load_checkpoint",
@@ -152,6 +153,15 @@ def load_audio_model(folder: Path) -> AudioModel:
     except RuntimeError as e:
         raise CheckpointError(f"{folder}/model.safetensors does not fit its config.json: {e}") from e
     return model.eval()
+
+
+def encoder_provenance(folder: Path) -> dict[str, Any]:
+    """Return what an encoder folder says of its making: `config`, `mixture` (its keys are the corpora), `data`, ...
+
+    Raises:
+        ManifestError: There is no config.json in the folder, or it is not JSON.
+    """
+    return dict(read_json(folder / "config.json").get("provenance") or {})
 
 
 def _complete(folder: Path) -> list[Path]:

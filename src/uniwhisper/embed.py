@@ -9,7 +9,7 @@ clip's vector is the mean over all of them. Vectors are cached by what they are 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -21,13 +21,14 @@ from torch import Tensor
 
 from uniwhisper import audio
 from uniwhisper.cache import EmbeddingCache, array_hash, audio_hash, embedding_key
-from uniwhisper.checkpoint import load_audio_model
-from uniwhisper.errors import AudioError, CheckpointError, ConfigError, EncoderError
+from uniwhisper.checkpoint import encoder_provenance, load_audio_model
+from uniwhisper.errors import AudioError, CheckpointError, ConfigError
 from uniwhisper.files import content_hash, read_json, sha256_file
 from uniwhisper.mel import log_mel_tails
 from uniwhisper.model.encoder import load_encoder
 from uniwhisper.model.packing import Packed
 from uniwhisper.model.uniwhisper import AudioModel
+from uniwhisper.passes import Audio, checked_frames, mean_vectors, reading
 from uniwhisper.weights import resolve
 
 __all__ = ["AudioEmbedder", "Encoder", "Frames", "load"]
@@ -35,12 +36,18 @@ __all__ = ["AudioEmbedder", "Encoder", "Frames", "load"]
 _FRAMES = ("subsampled", "encoder")
 _BATCH_S = 60.0
 """Audio in one forward pass: enough to keep two cores busy, little enough to stay below 1 GB."""
+_GPU_BATCH_S = 600.0
 _PREPROCESSING = "log-mel true length, 30 s windows, v2"
 
 
 @runtime_checkable
 class Encoder(Protocol):
-    """What every encoder offers that can be embedded with and judged."""
+    """What every encoder offers that can be embedded with and judged.
+
+    Optional attributes say more: `device` (where it computes, by default `cpu`), `thread_safe` (whether threads may
+    call `frames` at once, by default False: the batches then follow one another), `trained_on` (names of corpora) and
+    `training_known` (whether these are all), `license`.
+    """
 
     name: str
     fingerprint: str
@@ -50,7 +57,7 @@ class Encoder(Protocol):
     hop_ms: float
 
     def frames(self, waves: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return the frames `[T_i, D]` of each mono wave, float32."""
+        """Return the valid frames `[T_i, D]` of each mono wave, float32, whatever else is in `waves`."""
         ...
 
 
@@ -66,9 +73,19 @@ class AudioEmbedder:
     """An audio model made ready for use; see `load`."""
 
     sample_rate = audio.SAMPLE_RATE
+    thread_safe = True
+    training_known = False  # what Whisper was trained on is not disclosed
 
     def __init__(
-        self, model: AudioModel, *, name: str, weights_hash: str, precision: str, device: str, frames: str
+        self,
+        model: AudioModel,
+        *,
+        name: str,
+        weights_hash: str,
+        precision: str,
+        device: str,
+        frames: str,
+        provenance: Mapping[str, Any] | None = None,
     ) -> None:
         if frames not in _FRAMES:
             raise ConfigError(f"frames: expected one of {_FRAMES}, found {frames!r}")
@@ -79,9 +96,14 @@ class AudioEmbedder:
         self.dim = model.encoder.dims.n_audio_state
         self.hop_ms = 40.0 if frames == "subsampled" else 20.0
         self.fingerprint = content_hash([weights_hash, precision, frames, _PREPROCESSING])
+        self.device = device
+        self.provenance = dict(provenance or {})
+        """What the encoder folder says of its making; empty for stock weights."""
+        mixture: Mapping[str, float] = self.provenance.get("mixture", {})
+        self.trained_on = tuple(sorted(name for name, weight in mixture.items() if weight))
+        """Corpora that the checkpoint was trained on, beyond Whisper's own."""
         self._frames = frames
         self._precision = precision
-        self._device = device
         self._cache: EmbeddingCache | None = None
 
     def embed(
@@ -98,26 +120,25 @@ class AudioEmbedder:
             AudioError: A file or array is not usable audio; the message names it.
         """
         items = [inputs] if isinstance(inputs, str | os.PathLike) or hasattr(inputs, "ndim") else list(inputs)
-        keys = [self._key(item, sample_rate, number) for number, item in enumerate(items)] if cache else []
-        vectors = self._store.get_many(keys) if cache else {}
-        wanted = [n for n in range(len(items)) if not cache or keys[n] not in vectors]
-        result = np.zeros((len(items), self.dim), dtype=np.float32)
-        new: dict[str, np.ndarray] = {}
-        for number, frames in self._encode(items, wanted, sample_rate):
-            result[number] = frames.mean(dim=0).numpy()
-            if cache:
-                new[keys[number]] = result[number].copy()
-        if new:
-            self._store.put_many(new)
-        for number, key in enumerate(keys):
-            if key in vectors:
-                result[number] = vectors[key]
-        return result
+        return mean_vectors(
+            self._valid_frames,
+            [self._audio(item, sample_rate, number) for number, item in enumerate(items)],
+            encoder=self.name,
+            dim=self.dim,
+            cache=self._store if cache else None,
+            budget_s=self._batch_s,
+        )
 
     def frames(self, waves: Sequence[Any], sample_rate: int = audio.SAMPLE_RATE) -> list[np.ndarray]:
-        """Return the valid frames `[T_i, D]` of every file or array, float32."""
-        found = dict(self._encode(list(waves), range(len(waves)), sample_rate))
-        return [found[n].numpy() for n in range(len(waves))]
+        """Return the valid frames `[T_i, D]` of every file or array, float32.
+
+        Raises:
+            AudioError: A file or array is not usable audio; the message gives its number.
+            EncoderError: The frames are not finite.
+        """
+        items = [self._audio(item, sample_rate, number) for number, item in enumerate(waves)]
+        read = [item.read() for item in items]
+        return checked_frames(self._valid_frames, items, read, encoder=self.name, dim=self.dim)
 
     def timed_frames(self, inputs: Sequence[Any], sample_rate: int = audio.SAMPLE_RATE) -> list[Frames]:
         """Return the frames of every file or array together with the times of their centres, in seconds."""
@@ -136,57 +157,61 @@ class AudioEmbedder:
             self._cache = EmbeddingCache()
         return self._cache
 
+    @property
+    def _batch_s(self) -> float:
+        return _BATCH_S if torch.device(self.device).type == "cpu" else _GPU_BATCH_S
+
+    def _audio(self, item: Any, sample_rate: int, number: int) -> Audio:
+        """Return a file, which is read when it is its turn, or an array, which is converted at once."""
+        name = f"input {number}"
+        if isinstance(item, str | os.PathLike):
+            duration_s, path = audio.info(item).duration_s, item
+            return Audio(
+                name=name,
+                duration_s=duration_s,
+                read=lambda: audio.read(path),
+                key=lambda: self._key(path, sample_rate, number),
+            )
+        wave = _wave(item, sample_rate, number)
+        return Audio(
+            name=name,
+            duration_s=len(wave) / audio.SAMPLE_RATE,
+            read=lambda: wave,
+            key=lambda: self._key(wave, audio.SAMPLE_RATE, number),
+        )
+
     def _key(self, item: Any, sample_rate: int, number: int) -> str:
         if isinstance(item, str | os.PathLike):
             content = audio_hash(item)
         else:
             content = array_hash(_wave(item, sample_rate, number))
-        return embedding_key(encoder=self.fingerprint, preprocessing=_PREPROCESSING, kind="mean", audio=content)
-
-    def _encode(
-        self, items: Sequence[Any], wanted: Sequence[int] | range, sample_rate: int
-    ) -> Iterator[tuple[int, Tensor]]:
-        """Yield `(number, frames)` of the wanted items, in batches of similar cost."""
-        batch: list[tuple[int, np.ndarray]] = []
-        seconds = 0.0
-        for number in wanted:
-            wave = _wave(items[number], sample_rate, number)
-            batch.append((number, wave))
-            seconds += len(wave) / audio.SAMPLE_RATE
-            if seconds >= _BATCH_S:
-                yield from self._forward(batch)
-                batch, seconds = [], 0.0
-        if batch:
-            yield from self._forward(batch)
+        preprocessing = reading(self.sample_rate)
+        return embedding_key(encoder=self.fingerprint, preprocessing=preprocessing, kind="mean", audio=content)
 
     @torch.inference_mode()
-    def _forward(self, batch: Sequence[tuple[int, np.ndarray]]) -> Iterator[tuple[int, Tensor]]:
-        """Encode whole clips; a long one is several windows, encoded a few at a time."""
-        windows = [(number, window) for number, wave in batch for window in _windows(wave)]
-        parts: dict[int, list[Tensor]] = {number: [] for number, _ in batch}
+    def _valid_frames(self, waves: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Encode waves at 16 kHz; a long one is several windows, encoded a few at a time."""
+        parts: dict[int, list[Tensor]] = {number: [] for number in range(len(waves))}
         group: list[tuple[int, np.ndarray]] = []
-        for entry in windows:
-            group.append(entry)
-            if sum(len(wave) for _, wave in group) >= _BATCH_S * audio.SAMPLE_RATE:
-                self._encode_windows(group, parts)
-                group = []
+        for number, wave in enumerate(waves):
+            for window in _windows(wave):
+                group.append((number, window))
+                if sum(len(own) for _, own in group) >= self._batch_s * audio.SAMPLE_RATE:
+                    self._encode_windows(group, parts)
+                    group = []
         if group:
             self._encode_windows(group, parts)
-        for number, frames in parts.items():
-            yield number, torch.cat(frames)
+        return [torch.cat(frames).numpy() for frames in parts.values()]
 
     def _encode_windows(self, group: Sequence[tuple[int, np.ndarray]], parts: dict[int, list[Tensor]]) -> None:
-        waves = [torch.from_numpy(wave).to(self._device) for _, wave in group]
+        waves = [torch.from_numpy(wave).to(self.device) for _, wave in group]
         mels, tails = zip(*log_mel_tails(waves, self.model.encoder.dims.n_mels), strict=True)
-        with torch.autocast(torch.device(self._device).type, dtype=torch.bfloat16, enabled=self._precision == "bf16"):
+        with torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16, enabled=self._precision == "bf16"):
             frames: Packed = self.model.encoder(mels, tails)
             if self._frames == "subsampled":
                 frames = self.model.subsampler(frames)
         for (number, _), values in zip(group, frames.split(), strict=True):
-            values = values.float().cpu()
-            if not bool(torch.isfinite(values).all()):
-                raise EncoderError(f"{self.name}: frames of input {number} are not finite; are the weights damaged?")
-            parts[number].append(values)
+            parts[number].append(values.float().cpu())
 
 
 def load(
@@ -207,9 +232,10 @@ def load(
     """
     folder = Path(name)
     trained = next((f for f in (folder, folder / "encoder") if _is_trained(f)), None)
+    provenance: Mapping[str, Any] = {}
     if trained is not None:
         model, label = load_audio_model(trained), str(name)
-        weights = trained / "model.safetensors"
+        weights, provenance = trained / "model.safetensors", encoder_provenance(trained)
     elif _is_run(folder):
         raise CheckpointError(
             f"expected a finished run at {folder}, found one without an encoder: run its train command again to go on"
@@ -219,7 +245,13 @@ def load(
         model, label = AudioModel(load_encoder(source)), str(name)
         weights = source / "model.safetensors"
     return AudioEmbedder(
-        model, name=label, weights_hash=sha256_file(weights), precision=precision, device=device, frames=frames
+        model,
+        name=label,
+        weights_hash=sha256_file(weights),
+        precision=precision,
+        device=device,
+        frames=frames,
+        provenance=provenance,
     )
 
 
@@ -234,8 +266,6 @@ def _is_run(folder: Path) -> bool:
 
 
 def _wave(item: Any, sample_rate: int, number: int) -> np.ndarray:
-    if isinstance(item, str | os.PathLike):
-        return audio.read(item)
     try:
         return audio.to_wave(item, sample_rate)
     except AudioError as e:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from uniwhisper.dedup.leakage import find_leakage
+from uniwhisper.dedup.leakage import find_leakage, search_key
 from uniwhisper.errors import SourceError
 from uniwhisper.files import atomic_path
 from uniwhisper.manifest import read_manifest
@@ -88,7 +88,12 @@ def prepare_starter(manifests: dict[str, Path], data: Path, notify: Callable[[st
     found = find_leakage(train, held_out, data / "leakage", workers=0)
     stages = ", ".join(f"{count} by {stage}" for stage, count in found.removed.items())
     notify(f"leakage: {sum(found.removed.values())} of {len(train)} training clips removed ({stages})")
-    made = write_shards(read_manifest(found.folder / "manifest.jsonl"), data / "shards", rebuild=True)
+    made = write_shards(
+        read_manifest(found.folder / "manifest.jsonl"),
+        data / "shards",
+        rebuild=True,
+        searches=[search_key(found.folder)],
+    )
     hours = sum(tally.hours for tally in made.sources.values())
     dropped = sum(tally.num_dropped for tally in made.sources.values())
     notify(f"shards: {made.num_shards}, {hours:.2f} h" + (f", {dropped} clips left out" if dropped else ""))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tiny import tiny_clips
+from uniwhisper.embed import load
 from uniwhisper.manifest import write_manifest
 from uniwhisper.shards import open_shards
 from uniwhisper.types import Annotation
@@ -87,3 +88,23 @@ def test_a_missing_manifest(cli: Cli, tmp_path: Path) -> None:
     result = cli("shards", tmp_path / "none.jsonl", "--out", tmp_path / "out")
     assert result.exit_code == 1
     assert "expected a JSON-lines file at" in result.stderr
+
+
+def test_a_set_and_its_encoder_know_the_search_that_cleaned_them(cli: Cli, tiny_recipe: str, tmp_path: Path) -> None:
+    clips = tiny_clips(tmp_path / "audio")
+    write_manifest(tmp_path / "train" / "manifest.jsonl", clips)
+    held_out = dataclasses.replace(clips[0], source="held_out", split="test")
+    write_manifest(tmp_path / "eval" / "manifest.jsonl", [held_out])
+    found = cli("leakage", tmp_path / "train", tmp_path / "eval", "--out", tmp_path / "clean", "--workers", 1)
+    assert found.exit_code == 0, found.output
+    for manifest, name in (("clean", "cleaned"), ("train", "as_it_was")):
+        made = cli("shards", tmp_path / manifest, "--out", tmp_path / name, "--workers", 1)
+        assert made.exit_code == 0, made.output
+    key = (tmp_path / "clean" / "DONE").read_text(encoding="utf-8").strip()
+    assert open_shards(tmp_path / "cleaned").searches == (key,)
+    assert open_shards(tmp_path / "as_it_was").searches == ()
+    trained = cli("train", tiny_recipe, "--data", tmp_path / "cleaned", "--out", tmp_path / "run")
+    assert trained.exit_code == 0, trained.output
+    encoder = load(tmp_path / "run")
+    assert encoder.provenance["leakage"] == [key]
+    assert encoder.trained_on == ("bells", "talk")

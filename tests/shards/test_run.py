@@ -50,6 +50,7 @@ def test_a_set_is_what_its_description_says(sharded: Sharding, corpus: list[Clip
         "index.npy",
         "durations.npy",
         "shards.json",
+        "searches.json",
         "dropped.jsonl",
         "journal",
         "DONE",

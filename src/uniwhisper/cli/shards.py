@@ -50,8 +50,10 @@ def command(
         return
     if checked is not None or out is None or not manifests:
         raise click.UsageError("Give manifests and --out DIR, or --verify DIR alone.")
+    from uniwhisper.dedup.leakage import search_key
     from uniwhisper.shards import read_manifests, write_shards
 
+    keys = [search_key(path) for path in manifests]
     done = write_shards(
         read_manifests(manifests),
         out,
@@ -60,6 +62,7 @@ def command(
         workers=workers,
         engine=engine,
         rebuild=rebuild,
+        searches=keys if all(keys) else (),
     )
     _show(done)
 

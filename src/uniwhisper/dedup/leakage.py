@@ -38,7 +38,7 @@ from uniwhisper.files import content_hash, is_done, mark_done, read_json, read_j
 from uniwhisper.manifest import check_unique, write_manifest
 from uniwhisper.types import Clip
 
-__all__ = ["Leakage", "LeakageConfig", "Unheard", "find_leakage"]
+__all__ = ["Leakage", "LeakageConfig", "Unheard", "find_leakage", "search_key"]
 
 Outcome: TypeAlias = dict[str, Any]
 """What the journal keeps of a training clip that does not simply stay: its number, and a twin or a reason."""
@@ -104,6 +104,8 @@ class Leakage:
     """`train` and `eval` -> clips in `unheard.jsonl`."""
     num_unreadable: int
     """Training clips that were left out because their audio cannot be read."""
+    eval_sources: tuple[str, ...] = ()
+    """Corpora of the evaluation side, also those without a twin."""
     reused: bool = False
 
 
@@ -399,10 +401,22 @@ def _write(search: _Search, out: Path) -> None:
         "num_identified": {side: sum(bool(clip.upstream_ids) for clip in clips) for side, clips in sides.items()},
         "num_unheard": {side: sum(item.side == side for item in search.unheard) for side in sides},
         "num_unreadable": sum(item.unreadable and item.side == "train" for item in search.unheard),
+        "eval_sources": sorted({clip.source for clip in search.evaluation}),
     }
     write_json(out / "summary.json", {**summary, "stages": list(search.config.stages)})
 
 
 def _read(out: Path) -> Leakage:
     summary = read_json(out / "summary.json")
-    return Leakage(folder=out, **{name: value for name, value in summary.items() if name != "stages"})
+    sources = tuple(summary.get("eval_sources", ()))
+    others = {name: value for name, value in summary.items() if name not in ("stages", "eval_sources")}
+    return Leakage(folder=out, eval_sources=sources, **others)
+
+
+def search_key(path: Path) -> str:
+    """Return the key of the finished search whose manifest `path` is, or whose folder; empty where it is none."""
+    folder = path if path.is_dir() else path.parent
+    if not ((folder / "summary.json").is_file() and (folder / "identifier.jsonl").is_file()):
+        return ""
+    done = folder / "DONE"
+    return done.read_text(encoding="utf-8").strip() if done.is_file() else ""

@@ -6,6 +6,7 @@ A set is a folder:
     manifest.parquet                  one row per clip: where it lies, what is known about it, hashes (`table.py`)
     index.npy, durations.npy          the same rows as arrays, for random access without reading the Parquet file
     shards.json                       the tars in the order of the rows: size, sha256, source, split, number of clips
+    searches.json                     keys of the searches for leakage that the clips went through
     dropped.jsonl                     every clip that was left out: `source`, `id`, `reason`
     journal/                          what each tar was made from; lets a stopped or changed run keep finished tars
     DONE                              the hash of clips and settings, written last

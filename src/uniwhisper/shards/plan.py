@@ -32,6 +32,7 @@ from uniwhisper.types import Annotation, Clip
 __all__ = [
     "EMPTY_PART",
     "FORMAT",
+    "SEARCHES",
     "Plan",
     "PlannedShard",
     "make_plan",
@@ -42,6 +43,8 @@ __all__ = [
 ]
 
 FORMAT = "uniwhisper-shards-1"
+SEARCHES = "searches.json"
+"""File with the keys of the searches for leakage that the clips went through."""
 """Changes whenever equal clips would give other bytes."""
 
 # 16 kHz FLAC measured over speech, sound and music: 17.3, 18.3 and 18.9 kB/s; the rest of a clip is headers and JSON.

@@ -22,7 +22,7 @@ import numpy as np
 from uniwhisper.errors import ManifestError, ShardError
 from uniwhisper.files import content_hash, read_json
 from uniwhisper.shards.members import json_offset, member_clip
-from uniwhisper.shards.plan import FORMAT
+from uniwhisper.shards.plan import FORMAT, SEARCHES
 from uniwhisper.shards.table import INDEX_DTYPE, IndexEntry, clip_id, index_offset, map_durations
 from uniwhisper.types import Clip
 
@@ -60,6 +60,8 @@ class ShardFolder:
             self.shards = tuple(ShardFile(**shard) for shard in facts["shards"])
         except (ManifestError, KeyError, TypeError) as e:
             raise ShardError(f"{path}: expected shards.json to list the shards, found: {e}") from e
+        searches = self.path / SEARCHES
+        self.searches: tuple[str, ...] = tuple(read_json(searches)) if searches.is_file() else ()
         self.durations = map_durations(self.path)
         num_rows = sum(shard.num_clips for shard in self.shards)
         if num_rows != len(self.durations):
@@ -159,6 +161,8 @@ class ShardSet:
     """Source -> its clips; sources in the order of their names."""
     key: str
     """Hash of the content of all shards and of the choice of split: what was made from this set can be keyed by it."""
+    searches: tuple[str, ...] = ()
+    """Keys of the searches for leakage that its clips went through."""
 
     def durations(self, source: str) -> np.ndarray:
         """Return the seconds of every clip of `source`, float64 [clips], as a view of the mapped file."""
@@ -184,8 +188,10 @@ def open_shards(folders: Path | Iterable[Path], *, split: str | None = None) -> 
     paths = [folders] if isinstance(folders, Path) else list(folders)
     sources: dict[str, ShardClips] = {}
     shards: list[str] = []
+    searches: set[str] = set()
     for path in paths:
         folder = open_folder(path)
+        searches.update(folder.searches)
         folder.check_sizes()
         shards += [shard.sha256 for shard in folder.shards]
         for source, rows in _rows_by_source(folder, split).items():
@@ -197,7 +203,11 @@ def open_shards(folders: Path | Iterable[Path], *, split: str | None = None) -> 
     if not sources:
         wanted = f"clips of split {split!r}" if split else "clips"
         raise ShardError(f"expected {wanted} in {', '.join(map(str, paths)) or 'a folder'}, found none")
-    return ShardSet(sources=dict(sorted(sources.items())), key=content_hash([shards, split]))
+    return ShardSet(
+        sources=dict(sorted(sources.items())),
+        key=content_hash([shards, split]),
+        searches=tuple(sorted(searches)),
+    )
 
 
 def _rows_by_source(folder: ShardFolder, split: str | None) -> dict[str, range]:

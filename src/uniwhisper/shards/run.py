@@ -19,7 +19,7 @@ from uniwhisper.audio import WINDOW_S
 from uniwhisper.engine import EngineKind, map_tasks
 from uniwhisper.errors import ConfigError, ManifestError, ShardError
 from uniwhisper.files import is_done, mark_done, read_json, read_jsonl, write_json, write_jsonl
-from uniwhisper.shards.plan import EMPTY_PART, FORMAT, Plan, make_plan, read_plan
+from uniwhisper.shards.plan import EMPTY_PART, FORMAT, SEARCHES, Plan, make_plan, read_plan
 from uniwhisper.shards.table import write_arrays, write_joined
 from uniwhisper.shards.writing import (
     ShardRecord,
@@ -70,6 +70,7 @@ def write_shards(
     workers: int = 0,
     engine: EngineKind = "local",
     rebuild: bool = False,
+    searches: Sequence[str] = (),
 ) -> Sharding:
     """Put `clips` into shards in `folder`, and return what became of them.
 
@@ -86,13 +87,16 @@ def write_shards(
         workers: Processes; 0 takes one per CPU.
         engine: `local` or `ray`.
         rebuild: Replace a set of other clips.
+        searches: Keys of the searches for leakage that the clips went through (`dedup.leakage.search_key`); kept with
+            the set, so that an encoder trained on it can say what it was trained without.
 
     Raises:
         ConfigError: A setting is out of range.
         ManifestError: A clip is invalid, or its id repeats within its source.
         ShardError: The folder holds a set of other clips, a file cannot be written, or too many clips are dropped.
     """
-    plan = plan_shards(clips, folder, shard_mb=shard_mb, max_s=max_s, tolerance=tolerance, rebuild=rebuild)
+    limits = {"shard_mb": shard_mb, "max_s": max_s, "tolerance": tolerance}
+    plan = plan_shards(clips, folder, **limits, rebuild=rebuild, searches=searches)
     if is_done(folder, plan.key):
         return dataclasses.replace(_summary(folder), reused=True)
     tasks = [
@@ -117,6 +121,7 @@ def plan_shards(
     max_s: float = float(WINDOW_S),
     tolerance: float = 0.01,
     rebuild: bool = False,
+    searches: Sequence[str] = (),
 ) -> Plan:
     """Prepare `folder` for the shards of `clips`, and return the plan; the first step of `write_shards`.
 
@@ -136,6 +141,7 @@ def plan_shards(
         before = _key_of(folder)
         if is_done(folder, plan.key) and _intact(folder):
             shutil.rmtree(draft)
+            write_json(folder / SEARCHES, sorted(set(searches)))
             return plan
         if before not in ("", plan.key) and not rebuild:
             shutil.rmtree(draft)
@@ -148,6 +154,7 @@ def plan_shards(
         draft.rename(folder / "plan")
         clear_leftovers(folder)
         _remove_others(folder, plan)
+        write_json(folder / SEARCHES, sorted(set(searches)))
     for source, count in plan.dropped.items():
         allowed = _allowed(plan, source, tolerance)
         if count > allowed:

@@ -32,6 +32,8 @@ class TrainingData:
     """Source -> seconds of every clip, float [clips]."""
     key: str
     """Hash of the content."""
+    searches: tuple[str, ...] = ()
+    """Keys of the searches for leakage that the clips went through, as far as is known."""
 
 
 def training_data(data: ShardSet | Sequence[Clip]) -> TrainingData:
@@ -42,7 +44,7 @@ def training_data(data: ShardSet | Sequence[Clip]) -> TrainingData:
     """
     if isinstance(data, ShardSet):
         durations = {name: data.durations(name) for name in data.sources}
-        return TrainingData(sources=data.sources, durations=durations, key=data.key)
+        return TrainingData(sources=data.sources, durations=durations, key=data.key, searches=data.searches)
     sources: dict[str, list[Clip]] = {}
     for clip in data:
         if clip.split == "train":

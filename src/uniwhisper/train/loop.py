@@ -66,6 +66,8 @@ class Run:
     """Running average of the audio model; empty where `ema_decay` is 0."""
     original: dict[str, Tensor]
     """The audio model before the first step; empty where `original_share` is 0."""
+    searches: tuple[str, ...] = ()
+    """Keys of the searches for leakage that the training clips went through."""
     step: int = 0
     """Steps done."""
 
@@ -236,7 +238,17 @@ def _start(config: TrainConfig, data: TrainingData, out: Path, key: str) -> Run:
     if latest is None:
         _warm(model, feed, order, config, out)
     optimizer = build_optimizer(model, config.optim)
-    run = Run(config=config, out=out, model=model, feed=feed, order=order, optimizer=optimizer, average={}, original={})
+    run = Run(
+        config=config,
+        out=out,
+        model=model,
+        feed=feed,
+        order=order,
+        optimizer=optimizer,
+        average={},
+        original={},
+        searches=data.searches,
+    )
     if latest is not None:
         _resume(run, load_checkpoint(latest, config_hash=key))
     else:
@@ -305,6 +317,7 @@ def _finish(run: Run, folder: Path) -> None:
         "steps": run.step,
         "clips_drawn": run.order.drawn(run.step * run.config.accumulation),
         "mixture": run.order.weights,
+        "leakage": list(run.searches),
     }
     save_audio_model(folder, audio, provenance)
 
