@@ -1,4 +1,4 @@
-"""No test clip, test group or test label takes part in a choice."""
+"""No test clip, test group or test label takes part in a choice, but where X-ARES's protocol asks for it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from uniwhisper.errors import ConfigError, TaskError
 from uniwhisper.evaluate.splits import carve_valid, make_plan
 from uniwhisper.evaluate.tables import read_table
+from uniwhisper.evaluate.task import KINDS, Task
+from uniwhisper.types import Annotation, Clip
 
 
 def parts(fold):
@@ -131,3 +133,146 @@ def test_carving_keeps_groups_whole_and_both_parts_filled(groups, by_group, seed
     if names is None and len(groups) >= 10 * num_classes:
         assert abs(mask.mean() - 0.2) < 0.06
         assert {labels[i] for i in np.flatnonzero(~mask)} == set(labels)
+
+
+LAYOUTS = (("train", "test"), ("train", "valid", "test"), ("fold1", "fold2"), ("fold0", "fold1", "fold2", "fold3"))
+
+
+def drawn_task(seed, size, names, kind, spread):
+    """Return a random task; `spread` is about how many groups it has, in any number of parts each, 0: none stated."""
+    rng = np.random.default_rng(seed)
+    splits = (*names, *names, *rng.choice(names, size - 2 * len(names)).tolist())
+    several = kind == "multilabel"
+    labels = tuple(tuple(sorted(set(rng.choice(list("abc"), 2 if several else 1).tolist()))) for _ in splits)
+    groups = tuple(str(group) for group in rng.integers(0, spread, size)) if spread else None
+    return make_task(kind, splits, labels if kind in ("clip", "multilabel") else (), groups)
+
+
+tasks = st.builds(
+    drawn_task,
+    seed=st.integers(0, 10_000),
+    size=st.integers(8, 60),
+    names=st.sampled_from(LAYOUTS),
+    kind=st.sampled_from(KINDS),
+    spread=st.sampled_from([0, 3, 10, 40]),
+)
+
+
+def make_task(kind, splits, labels, groups, *, source=""):
+    clips = [
+        Clip(id=str(i), source="x", path=f"/{i}.wav", split="", duration_s=1, domain="sound", annotation=Annotation())
+        for i in range(len(splits))
+    ]
+    return Task(
+        name="drawn",
+        title="drawn",
+        domain="sound",
+        kind=kind,
+        metric="accuracy",
+        clips=tuple(clips),
+        labels=labels,
+        classes=tuple(sorted({label for each in labels for label in each})),
+        splits=splits,
+        groups=groups,
+        group_kind="group" if groups else "",
+        source=source,
+        where="drawn",
+    )
+
+
+@given(task=tasks, overlap=st.sampled_from(["drop", "allow"]), seed=st.integers(0, 3))
+def test_strict_parts_are_disjoint_and_no_tested_group_is_learnt_from(task, overlap, seed):
+    try:
+        plan = make_plan(task, seed=seed, overlap=overlap)
+    except TaskError:
+        assert overlap == "drop"  # every group is tested, and nothing is left to learn from
+        return
+    for fold in plan.folds:
+        train, valid, test = parts(fold)
+        assert train and valid and test  # noqa: PT018
+        assert not train & valid and not (train | valid) & test  # noqa: PT018
+        assert all((np.diff(part) > 0).all() for part in (fold.train, fold.valid, fold.test))
+        if task.groups is not None and overlap == "drop":
+            assert not {task.groups[i] for i in train | valid} & {task.groups[i] for i in test}
+    again = make_plan(task, seed=seed, overlap=overlap)
+    assert [parts(fold) for fold in again.folds] == [parts(fold) for fold in plan.folds]
+    assert again.notes == plan.notes
+
+
+@given(task=tasks, seed=st.integers(0, 3))
+def test_strict_never_looks_at_the_answers_of_the_test_part(task, seed):
+    if not task.labels or "test" not in task.splits:
+        return
+    changed = tuple(("a",) if split == "test" else one for one, split in zip(task.labels, task.splits, strict=True))
+    try:
+        before = make_plan(task, seed=seed, overlap="drop").folds[0]
+    except TaskError:
+        return
+    assert parts(before) == parts(make_plan(replace(task, labels=changed), seed=seed, overlap="drop").folds[0])
+
+
+@given(task=tasks)
+def test_xares_is_its_own_choice(task):
+    plan = make_plan(task, protocol="xares")
+    splits = np.array(task.splits)
+    folded = not set(task.splits) & {"train", "test"}
+    assert [fold.name for fold in plan.folds] == (sorted(set(task.splits)) if folded else ["test"])
+    for fold in plan.folds:
+        everything = np.arange(len(splits))
+        test = np.flatnonzero(splits == fold.name)
+        np.testing.assert_array_equal(fold.test, test)
+        np.testing.assert_array_equal(
+            fold.train, np.setdiff1d(everything, test) if folded else np.flatnonzero(splits == "train")
+        )
+        own = np.flatnonzero(splits == "valid")
+        np.testing.assert_array_equal(fold.valid, own if len(own) else test)
+    chosen_on_test = any("best epoch is chosen on the test part" in note for note in plan.notes)
+    assert chosen_on_test == ("valid" not in task.splits)
+    if task.groups is not None:
+        leaks = [
+            {task.groups[i] for i in fold.train.tolist()} & {task.groups[i] for i in fold.test.tolist()}
+            for fold in plan.folds
+        ]
+        assert sum("are trained on as well" in note for note in plan.notes) == sum(map(bool, leaks))
+
+
+def test_known_corpora_drop_shared_groups_and_tables_refuse_them():
+    splits, groups = ("train", "valid", "test") * 10, ("shared", "b", "shared", *(f"g{i}" for i in range(27)))
+    labels = tuple(("ab"[i % 2],) for i in range(30))
+    with pytest.raises(TaskError, match="both in test and outside it"):
+        make_plan(make_task("clip", splits, labels, groups))
+    plan = make_plan(make_task("clip", splits, labels, groups, source="esc50"))
+    assert 0 not in plan.folds[0].train
+    assert "1 clips left out" in plan.notes[0]
+    with pytest.raises(TaskError, match="both in test and outside it"):
+        make_plan(make_task("clip", splits, labels, groups, source="esc50"), overlap="error")
+
+
+def test_a_validation_part_of_tested_groups_is_replaced():
+    splits = ("train",) * 20 + ("valid",) * 10 + ("test",) * 10
+    groups = tuple(f"t{i // 2}" for i in range(20)) + tuple(f"e{i % 5}" for i in range(10)) * 2
+    task = make_task("clip", splits, tuple(("ab"[i % 2],) for i in range(40)), groups)
+    plan = make_plan(task, overlap="drop")
+    train, valid, _ = parts(plan.folds[0])
+    assert train | valid == set(range(20))
+    assert len(valid) == 4
+    assert "too little is left of the validation part" in plan.notes[1]
+    one_left = replace(task, groups=(*groups[:29], "v", *groups[30:]))
+    kept_one = make_plan(one_left, overlap="drop")
+    assert set().union(*parts(kept_one.folds[0])[:2]) == {*range(20), 29}, "what is left of it may train"
+
+
+def test_tasks_without_labels_are_carved_by_group_alone():
+    groups = tuple(f"g{i // 3}" for i in range(60))
+    for kind in ("frame", "asr"):
+        task = make_task(kind, ("train",) * 45 + ("test",) * 15, (), groups)
+        train, valid, _ = parts(make_plan(task).folds[0])
+        assert len(valid) == 9
+        assert not {groups[i] for i in train} & {groups[i] for i in valid}
+        alone = make_plan(make_task(kind, ("train",) * 45 + ("test",) * 15, (), None)).folds[0]
+        assert len(alone.valid) == 9
+
+
+def test_an_unknown_protocol_is_refused(write_table, toy_rows):
+    with pytest.raises(ConfigError, match="expected protocol to be one of strict, xares; found 'fair'"):
+        make_plan(read_table(write_table(toy_rows(12, ["train", "test"]))), protocol="fair")  # pyright: ignore[reportArgumentType]

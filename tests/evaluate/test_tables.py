@@ -19,8 +19,8 @@ def test_reads_rows_in_order(write_table, toy_rows):
     assert task.classes == ("a", "b", "c")
     assert task.splits[:9] == ("train",) * 3 + ("valid",) * 3 + ("test",) * 3
     assert task.groups is not None
-    assert task.group_column == "group"
-    assert task.paths[0].is_file()
+    assert task.group_kind == "group"
+    assert Path(task.clips[0].path).is_file()
     np.testing.assert_array_equal(task.targets(), np.arange(12) % 3)
 
 
@@ -33,7 +33,7 @@ def test_split_wins_over_fold_and_speaker_is_a_group(write_table, toy_rows):
     rows = [{**row, "fold": "7", "speaker": "s"} for row in toy_rows(12, ["train", "test"])]
     task = read_table(write_table(rows))
     assert set(task.splits) == {"train", "test"}
-    assert task.group_column == "speaker"
+    assert task.group_kind == "speaker"
 
 
 def test_one_clip_with_two_labels_makes_the_task_multilabel(write_table, toy_rows):

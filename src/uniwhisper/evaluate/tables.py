@@ -1,7 +1,8 @@
-"""Read a CSV table of labelled audio files as an evaluation task.
+"""Read a CSV table of audio files as an evaluation task.
 
 Reads: a CSV with the columns `path`, `label` and `split` (or `fold`), optionally `group` (or `speaker`) and `domain`;
-other columns (duration, transcript, ...) are ignored. Relative paths are relative to the CSV's folder.
+other columns (duration, transcript, ...) are ignored. Relative paths are relative to the CSV's folder. Where the caller
+says that the task is of kind `asr` or `frame`, the answers stand in the column `transcript` or `events` (or `label`).
 Guarantees: every file exists, no file is listed twice, no needed cell is empty, the labels are classes rather than
 transcripts, and split names are `train`, `valid`, `test` or `fold<number>`.
 """
@@ -11,18 +12,18 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
-import numpy as np
-
+from uniwhisper.clips import measure
 from uniwhisper.errors import TaskError
-from uniwhisper.files import sha256_file
-from uniwhisper.types import DOMAINS
+from uniwhisper.evaluate.task import Kind, Metric, Task
+from uniwhisper.types import DOMAINS, Annotation, Clip, Domain, Event
 
-__all__ = ["LABEL_SEPARATOR", "Task", "read_table", "task_name"]
+__all__ = ["LABEL_SEPARATOR", "TableKind", "read_table", "task_name"]
 
+TableKind = Literal["clip", "asr", "frame"]
 LABEL_SEPARATOR = ";"
 """Separates the labels of a clip that has several; one such clip makes the whole task multi-label."""
 MIN_CLIPS_PER_CLASS = 2.0
@@ -37,43 +38,11 @@ _SPLIT_NAMES = {
     "dev": "valid",
 }
 _GROUP_COLUMNS = ("group", "speaker")
+_ANSWER_COLUMNS = {"clip": ("label",), "asr": ("transcript", "label"), "frame": ("events", "label")}
+_METRIC_OF: dict[Kind, Metric] = {"clip": "accuracy", "multilabel": "map", "frame": "segment_f1", "asr": "iwer"}
+_EVENT = re.compile(r"(?P<label>\S.*?)\s+(?P<onset>\d+(?:\.\d+)?)\s+(?P<offset>\d+(?:\.\d+)?)")
 _FOLD = re.compile(r"(?:fold[ _-]?)?(\d+)", re.IGNORECASE)
 _SHOWN = 3
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Task:
-    """A classification task over N clips; every sequence is in the table's row order."""
-
-    name: str
-    table: Path
-    table_sha256: str
-    domain: str
-    """`speech`, `sound`, `music`, or empty where the table does not say."""
-    ids: tuple[str, ...]
-    """The `path` cells as written: the clips' identifiers in stored predictions."""
-    paths: tuple[Path, ...]
-    labels: tuple[tuple[str, ...], ...]
-    """One label a clip, or several in a multi-label task."""
-    classes: tuple[str, ...]
-    """Sorted distinct labels; class indices refer to this order."""
-    multilabel: bool
-    splits: tuple[str, ...]
-    """`train`, `valid`, `test`, or `fold<number>` for every clip."""
-    groups: tuple[str, ...] | None
-    """Speaker, recording or instrument of every clip, where the table says."""
-    group_column: str
-    """The column that `groups` came from; empty where there is none."""
-
-    def targets(self) -> np.ndarray:
-        """Return class indices, int64 [N], or, in a multi-label task, a 0/1 matrix, uint8 [N, C]."""
-        index = {label: i for i, label in enumerate(self.classes)}
-        if not self.multilabel:
-            return np.array([index[labels[0]] for labels in self.labels], dtype=np.int64)
-        matrix = np.zeros((len(self.labels), len(self.classes)), dtype=np.uint8)
-        for row, labels in enumerate(self.labels):
-            matrix[row, [index[label] for label in labels]] = 1
-        return matrix
 
 
 def task_name(table: Path) -> str:
@@ -81,12 +50,14 @@ def task_name(table: Path) -> str:
     return table.stem.removeprefix("eval_") or table.stem
 
 
-def read_table(table: Path, *, domain: str = "") -> Task:
+def read_table(table: Path, *, domain: str = "", kind: TableKind = "clip") -> Task:
     """Return the task that `table` describes.
 
     Args:
         table: CSV file, UTF-8, with a header row.
         domain: `speech`, `sound` or `music`; overrides the table's `domain` column.
+        kind: `clip`: labels (several in one cell make the task multi-label); `asr`: transcripts; `frame`: events as
+            `label onset_s offset_s`, several separated by `;`, an empty cell where nothing is heard.
 
     Raises:
         TaskError: The table is missing, lacks a column, has an empty cell, an unknown split, a repeated or missing
@@ -94,34 +65,75 @@ def read_table(table: Path, *, domain: str = "") -> Task:
     """
     rows, columns = _read_rows(table)
     split_column = _first_of(columns, ("split", "fold"))
-    if split_column is None or not {"path", "label"} <= set(columns):
+    answer_column = _first_of(columns, _ANSWER_COLUMNS[kind])
+    if split_column is None or answer_column is None or "path" not in columns:
+        wanted = " or ".join(_ANSWER_COLUMNS[kind])
         raise TaskError(
-            f"{table}: expected the columns path, label and split (or fold); found {', '.join(columns) or 'none'}. "
+            f"{table}: expected the columns path, {wanted} and split (or fold); found {', '.join(columns) or 'none'}. "
             "Rename or add the missing ones in the header row"
         )
     group_column = _first_of(columns, _GROUP_COLUMNS)
     ids = tuple(_cell(table, line, row, "path") for line, row in rows)
-    labels = tuple(_labels(table, line, row) for line, row in rows)
     splits = tuple(_split(table, line, row, split_column) for line, row in rows)
     groups = tuple(_cell(table, line, row, group_column) for line, row in rows) if group_column else None
-    classes = tuple(sorted({label for clip in labels for label in clip}))
+    answers = [_answer(table, line, row, answer_column, kind) for line, row in rows]
+    labels = tuple(_labels(table, line, row) for line, row in rows) if kind == "clip" else ()
+    classes = sorted({name for clip in labels for name in clip} | {e.label for one in answers for e in one.events})
     paths = tuple(table.parent / id for id in ids)
-    _check_classes(table, classes, labels)
+    if kind != "asr":
+        _check_classes(table, tuple(classes), labels)
     _check_files(table, ids, paths)
+    found = "multilabel" if any(len(clip) > 1 for clip in labels) else kind
+    domain = _domain(table, rows, domain)
+    clips = [
+        _clip(id, path, domain, answer, timed=kind == "frame")
+        for id, path, answer in zip(ids, paths, answers, strict=True)
+    ]
     return Task(
         name=task_name(table),
-        table=table,
-        table_sha256=sha256_file(table),
-        domain=_domain(table, rows, domain),
-        ids=ids,
-        paths=paths,
+        title=task_name(table),
+        domain=domain,
+        kind=found,
+        metric=_METRIC_OF[found],
+        clips=tuple(clips),
         labels=labels,
-        classes=classes,
-        multilabel=any(len(clip) > 1 for clip in labels),
+        classes=tuple(classes),
         splits=splits,
         groups=groups,
-        group_column=group_column or "",
+        group_kind=group_column or "",
+        has_knn=kind == "clip",
+        where=str(table),
     )
+
+
+def _answer(table: Path, line: int, row: dict[str, str], column: str, kind: TableKind) -> Annotation:
+    if kind == "asr":
+        return Annotation(transcript=_cell(table, line, row, column))
+    if kind == "frame":
+        parts = [part for part in row[column].split(LABEL_SEPARATOR) if part.strip()]
+        return Annotation(events=tuple(_event(f"{table}:{line}", part) for part in parts))
+    return Annotation()
+
+
+def _event(where: str, text: str) -> Event:
+    match = _EVENT.fullmatch(text.strip())
+    if match is None or not float(match["onset"]) < float(match["offset"]):
+        raise TaskError(f"{where}: expected an event as `label onset_s offset_s`, found {text.strip()!r}")
+    return Event(label=match["label"], onset_s=float(match["onset"]), offset_s=float(match["offset"]))
+
+
+def _clip(id: str, path: Path, domain: str, answer: Annotation, *, timed: bool) -> Clip:
+    """Return a whole file as a clip; its duration is measured only where events need it."""
+    clip = Clip(
+        id=id,
+        source="table",
+        path=path.resolve().as_posix(),
+        split="",
+        duration_s=0.0,
+        domain=cast("Domain", domain or "sound"),
+        annotation=answer,
+    )
+    return replace(clip, duration_s=measure(clip)) if timed else clip
 
 
 def _read_rows(table: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
@@ -183,11 +195,11 @@ def _domain(table: Path, rows: list[tuple[int, dict[str, str]]], override: str) 
 def _check_classes(table: Path, classes: tuple[str, ...], labels: tuple[tuple[str, ...], ...]) -> None:
     if len(classes) < 2:
         raise TaskError(f"{table}: expected at least two classes in the column 'label', found {len(classes)}")
-    if len(labels) < MIN_CLIPS_PER_CLASS * len(classes):
+    if labels and len(labels) < MIN_CLIPS_PER_CLASS * len(classes):
         raise TaskError(
             f"{table}: expected classes in the column 'label', found {len(classes)} distinct values in {len(labels)} "
             f"clips ({classes[0][:40]!r}, ...): these look like transcripts or identifiers. "
-            "Speech recognition is not a classification task; give a table whose labels repeat"
+            "Give a table whose labels repeat; for speech recognition say so (--table-kind TASK=asr)"
         )
 
 
