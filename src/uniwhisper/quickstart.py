@@ -16,7 +16,7 @@ from uniwhisper.embed import load
 from uniwhisper.errors import TaskError
 from uniwhisper.evaluate.render import render_table
 from uniwhisper.evaluate.results import Results
-from uniwhisper.evaluate.run import evaluate
+from uniwhisper.evaluate.run import Settings, evaluate
 from uniwhisper.files import content_hash, home, read_json, sha256_file, write_json
 from uniwhisper.recipes import make_config
 from uniwhisper.recipes.calibrated_base import without_training
@@ -78,13 +78,18 @@ def run(out: Path, *, recipe: str = "quickstart") -> str:
     clock.stage("report")
     page = _report(out, [out / "before", out / "between", out / "after"])
     clock.say(clock.summary())
-    alone, trained = calibrated.means["all"], after.means["all"]
+    alone, trained = (_mean_scores(one) for one in (calibrated, after))
     return (
         f"{render_table(after, baseline=before)}\n"
-        f"Calibration alone, no training: mean kNN {alone.knn.score:.3f}, mean probe {alone.probe.score:.3f} "
-        f"(trained: {trained.knn.score:.3f} and {trained.probe.score:.3f})\n"
+        f"Calibration alone, no training: mean kNN {alone[0]:.3f}, mean probe {alone[1]:.3f} "
+        f"(trained: {trained[0]:.3f} and {trained[1]:.3f})\n"
         f"Report: {page}"
     )
+
+
+def _mean_scores(results: Results) -> tuple[float, float]:
+    mean = results.means["all"]
+    return (mean.knn.score if mean.knn else 0.0), mean.probe.score
 
 
 def _report(out: Path, judged: list[Path]) -> Path:
@@ -100,7 +105,7 @@ def _report(out: Path, judged: list[Path]) -> Path:
 
 
 def _judge(model: str | Path, tables: list[Path], out: Path) -> Results:
-    results = evaluate(load(model, precision="bf16"), tables, out, frames="subsampled")
+    results = evaluate(load(model, precision="bf16"), tables, out, Settings(frames="subsampled"))
     if results.failures:
         listing = "; ".join(f"{failure.task}: {failure.error}" for failure in results.failures)
         raise TaskError(f"expected every task of the quickstart to run, found failures: {listing}")

@@ -8,20 +8,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tiny import tiny_whisper
+from uniwhisper.cache import EmbeddingCache
+from uniwhisper.embed import load
 from uniwhisper.errors import ConfigError, EncoderError, ReportError
+from uniwhisper.evaluate.asr import TINY
 from uniwhisper.evaluate.compare import compare
 from uniwhisper.evaluate.maps import read_map_clips
+from uniwhisper.evaluate.mock import mock_tasks
 from uniwhisper.evaluate.predictions import read_predictions
-from uniwhisper.evaluate.probe import ProbeConfig
+from uniwhisper.evaluate.probes import ProbeConfig
 from uniwhisper.evaluate.render import render_table
 from uniwhisper.evaluate.results import load_predictions, read_results
-from uniwhisper.evaluate.run import evaluate
+from uniwhisper.evaluate.run import Settings, evaluate
+from uniwhisper.evaluate.wanted import from_tables
 
 QUICK = ProbeConfig(learning_rates=(1e-2, 1e-1), batch_size=16, max_epochs=10)
 
 
-def judge(encoder, tables, out, **options):
-    return evaluate(encoder, tables, out, seeds=2, probe=QUICK, progress=False, **options)
+def judge(encoder, tables, out, *, domains=None, seeds=2, **options):
+    settings = Settings(seeds=seeds, probe=QUICK, **options)
+    cache = EmbeddingCache(out.parent / "cache.sqlite")
+    return evaluate(encoder, from_tables(tables, domains=domains), out, settings, cache=cache, progress=False)
 
 
 @pytest.fixture
@@ -51,7 +59,7 @@ def test_scores_files_and_round_trip(encoder, tables, tmp_path):
     assert results.protocol["name"] == "strict"
     assert json.loads((tmp_path / "out" / "results.json").read_text())["schema"] == "uniwhisper.results"
     stored = load_predictions(results, ["folds"])["folds"]
-    assert np.mean([stored.score(guess) for guess in stored.probe]) == pytest.approx(folds.probe.score)
+    assert np.mean(stored.probe_scores("accuracy")) == pytest.approx(folds.probe.score)
 
 
 def test_every_file_is_embedded_once_and_in_absolute_paths(encoder, tables, tmp_path):
@@ -67,7 +75,7 @@ def test_frames_are_recorded(encoder, tables, tmp_path):
 def test_the_same_run_writes_the_same_bytes(make_encoder, tables, tmp_path):
     for name in ("one", "two"):
         judge(make_encoder(), tables, tmp_path / name)
-    for file in ("results.json", "predictions/folds.npz", "embeddings.npz"):
+    for file in ("results.json", "predictions/folds.parquet", "embeddings.npz"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 
@@ -143,22 +151,25 @@ def test_a_second_run_reuses_what_has_not_changed(make_encoder, tables, write_ta
     (tmp_path / "c5.txt").write_text("1 2 3 4 ", encoding="utf-8")
     changed_file = make_encoder()
     judge(changed_file, tables, tmp_path / "out")
-    assert len(changed_file.embedded) == 120
+    assert [path.name for path in changed_file.embedded] == ["c5.txt"], "of the others the vectors are kept"
     other_weights = make_encoder(fingerprint="toy-2")
     judge(other_weights, tables, tmp_path / "out")
     assert other_weights.embedded
     nameless = make_encoder(fingerprint="")
     for _ in range(2):
         judge(nameless, tables, tmp_path / "out")
-    assert len(nameless.embedded) == 240
+    assert len(nameless.embedded) == 480, "without a fingerprint nothing is kept, not even between two tasks"
 
 
 def test_damaged_predictions_are_made_again(make_encoder, tables, tmp_path):
-    judge(make_encoder(), tables, tmp_path / "out")
-    (tmp_path / "out" / "predictions" / "folds.npz").write_bytes(b"")
-    again = make_encoder()
-    assert not judge(again, tables, tmp_path / "out").failures
-    assert again.embedded
+    first = judge(make_encoder(), tables, tmp_path / "out")
+    (tmp_path / "out" / "predictions" / "folds.parquet").write_bytes(b"")
+    again = judge(make_encoder(), tables, tmp_path / "out")
+    assert again == first
+    assert (
+        read_predictions(tmp_path / "out" / "predictions" / "folds.parquet").digest()
+        == first.tasks[0].predictions_digest
+    )
 
 
 def test_multilabel_task(encoder, write_table, toy_rows, tmp_path):
@@ -166,7 +177,7 @@ def test_multilabel_task(encoder, write_table, toy_rows, tmp_path):
     for row in rows[::5]:
         row["label"] += ";z"
     task = judge(encoder, [write_table(rows)], tmp_path / "out").tasks[0]
-    assert (task.metric, task.majority, task.probe.macro_f1) == ("mAP", None, None)
+    assert (task.metric, task.majority) == ("map", None)
     assert task.probe.score > task.chance
     assert task.probe.low <= task.probe.score <= task.probe.high
 
@@ -185,7 +196,7 @@ def test_compare_and_render(make_encoder, tables, tmp_path):
     same = compare(a, a)
     assert (same.means["all"].knn.low, same.means["all"].knn.high) == (0.0, 0.0)
     plain, paired = render_table(b), render_table(b, a)
-    assert "mean of 2" in plain
+    assert "mean, 2 tasks" in plain
     assert "delta" not in plain
     assert "delta kNN" in paired
     assert f"{100 * b.tasks[0].knn.score:.1f} [" in paired
@@ -195,7 +206,7 @@ def test_compare_and_render(make_encoder, tables, tmp_path):
 def test_compare_refuses_other_protocols_other_tasks_and_other_predictions(make_encoder, tables, tmp_path):
     a = judge(make_encoder(), tables, tmp_path / "a")
     with pytest.raises(ReportError, match=r"expected one protocol.*probe"):
-        compare(a, evaluate(make_encoder(), tables, tmp_path / "b", seeds=1, probe=QUICK, progress=False))
+        compare(a, judge(make_encoder(), tables, tmp_path / "b", seeds=1))
     only = judge(make_encoder(), tables[:1], tmp_path / "only")
     assert compare(a, only).only_a == ("named",)
     assert "only toy has: named" in render_table(only, a)
@@ -208,11 +219,11 @@ def test_compare_refuses_other_protocols_other_tasks_and_other_predictions(make_
 
 
 def test_bad_arguments(encoder, tables, tmp_path):
-    with pytest.raises(ConfigError, match="no table"):
+    with pytest.raises(ConfigError, match="no task"):
         judge(encoder, [], tmp_path / "out")
-    with pytest.raises(ConfigError, match=r"different file names, found \['named'\]"):
+    with pytest.raises(ConfigError, match="different file names, found two called named"):
         judge(encoder, [tables[1], tables[1]], tmp_path / "out")
-    with pytest.raises(ConfigError, match="expected domains for the tasks"):
+    with pytest.raises(ConfigError, match="expected domains and kinds for the tasks"):
         judge(encoder, tables, tmp_path / "out", domains={"esc": "sound"})
     with pytest.raises(ConfigError, match="expected overlap"):
         judge(encoder, tables, tmp_path / "out", overlap="ignore")
@@ -220,12 +231,38 @@ def test_bad_arguments(encoder, tables, tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [(None, "cannot read results"), ("{", "cannot read results"), ("[]", "expected uniwhisper.results version 1"),
-     ('{"schema": "uniwhisper.results", "version": 9}', "version 1, found"),
-     ('{"schema": "uniwhisper.results", "version": 1}', "found a mismatch: 'encoder'")],
+    [(None, "cannot read results"), ("{", "cannot read results"), ("[]", "expected uniwhisper.results version 2"),
+     ('{"schema": "uniwhisper.results", "version": 9}', "version 2, found"),
+     ('{"schema": "uniwhisper.results", "version": 2}', "found a mismatch: 'encoder'")],
 )  # fmt: skip
 def test_unreadable_results(tmp_path, text, message):
     if text is not None:
         (tmp_path / "results.json").write_text(text, encoding="utf-8")
     with pytest.raises(ReportError, match=message):
         read_results(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", ["strict", "xares"])
+def test_one_results_json_however_many_threads(tmp_path, monkeypatch, protocol):
+    tasks = mock_tasks(tmp_path / "clips", protocol=protocol)
+    encoder = load(tiny_whisper(tmp_path / "whisper", width=32, heads=2, layers=1))
+    files = []
+    for name, threads in (("one", "1"), ("two", "2"), ("again", "2")):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        place = tmp_path / name
+        settings = Settings(protocol=protocol, seeds=2, asr=TINY)
+        results = evaluate(
+            encoder,
+            tasks,
+            place,
+            settings,
+            cache=EmbeddingCache(tmp_path / f"{name}.sqlite"),
+            frames=tmp_path / f"{name}-frames",
+            progress=False,
+        )
+        assert not results.failures
+        assert {task.kind for task in results.tasks} == {"clip", "multilabel", "frame", "asr"}
+        files.append({path.name: path.read_bytes() for path in place.rglob("*") if path.is_file()})
+    assert "results.json" in files[0]
+    assert files[0] == files[1] == files[2]

@@ -31,9 +31,10 @@ VERBS = {
     "shards": "Pack clips into shards that training reads.",
     "train": "Train an encoder by a recipe.",
     "embed": "Embed audio files.",
-    "evaluate": "Judge an encoder on tables of labelled files.",
+    "evaluate": "Judge an encoder on tasks: kNN and probes, with intervals.",
     "report": "Draw results as one self-contained HTML page.",
-    "doctor": "Check this machine and say what is missing.",
+    "export": "Write an encoder as a file that another harness loads.",
+    "doctor": "Check this machine, or that an encoder keeps the protocol.",
 }
 """Verb -> its line in the listing; `cli/<verb>.py` holds `command`."""
 

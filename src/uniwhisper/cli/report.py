@@ -19,14 +19,35 @@ __all__ = ["command"]
     type=click.Path(path_type=Path),
     help="An npz for each of RESULTS, in order; by default the embeddings.npz beside each.",
 )
-def command(results: tuple[Path, ...], out: Path, training: Path | None, embeddings: tuple[Path, ...]) -> None:
+@click.option(
+    "--tables",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the paper's Tables 3 and 4 (Markdown, CSV, LaTeX, HTML) and figures (SVG, PNG).",
+)
+@click.option(
+    "--published",
+    multiple=True,
+    help="Model of the paper's Table 3 to set beside ours; repeat for more, `none` for no one.",
+)
+def command(
+    results: tuple[Path, ...],
+    out: Path,
+    training: Path | None,
+    embeddings: tuple[Path, ...],
+    tables: Path | None,
+    published: tuple[str, ...],
+) -> None:
     """Draw RESULTS (results.json files or their folders) as one HTML page.
 
-    The first is the baseline that the others are compared with.
+    The first is the baseline that the others are compared with. All must be of one protocol.
     """
-    from uniwhisper.report import write_report
+    from uniwhisper.report.page import PUBLISHED, write_report
 
-    click.echo(write_report(out, results, training, embeddings or _beside(results)))
+    models = PUBLISHED if not published else tuple(name for name in published if name != "none")
+    maps = embeddings or _beside(results)
+    click.echo(write_report(out, results, training, maps, tables=tables, published=models))
+    if tables is not None:
+        click.echo(tables)
 
 
 def _beside(results: tuple[Path, ...]) -> tuple[Path, ...]:

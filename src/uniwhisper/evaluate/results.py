@@ -1,35 +1,35 @@
-"""The results of one encoder on several tasks: `results.json`, version 1.
+"""The results of one encoder on several tasks: `results.json`, version 2.
 
     {
-      "schema": "uniwhisper.results", "version": 1,
-      "encoder": {"name", "fingerprint", "dim"},
-      "protocol": {
-        "name": "strict",
-        "frames": which frames the encoder pooled (null: not told),
-        "overlap": "error" | "drop" | "allow",      groups on both sides of a split, see splits.py
-        "valid_share", "split_seed",                how a missing validation part is set aside
-        "knn": KnnConfig, "probe": ProbeConfig, "bootstrap": {"num_replicates", "percentiles", "draws"}
-      },
+      "schema": "uniwhisper.results", "version": 2,
+      "encoder": {"name", "fingerprint", "dim", "hop_ms", "trained_on": [corpora], "training_known": bool},
+      "protocol": {"name": "strict" | "xares", ...}       everything else that decides a score, see run.py
       "tasks": [{
-        "name", "domain" ("speech" | "sound" | "music" | ""), "table_sha256", "key",
-        "num_clips", "num_test_clips", "num_classes", "num_folds", "scheme", "multilabel",
-        "metric": "accuracy" | "mAP",
-        "chance": score of a blind guess (accuracy: 1 / num_classes; mAP: mean class frequency in the test parts),
-        "majority": accuracy of always answering the training part's most frequent class (null for mAP),
+        "name", "title", "domain" ("speech" | "sound" | "music" | ""), "kind", "data_sha256", "key",
+        "num_clips", "num_test_clips", "num_classes", "num_folds", "scheme",
+        "metric": "accuracy" | "map" | "segment_f1" | "iwer",
+        "chance": score of a blind guess (null where there is none),
+        "majority": accuracy of always answering the training part's most frequent class (null but for accuracy),
         "resampling_unit": "group" | "clip",
-        "knn": {"score", "low", "high", "macro_f1"},
-        "probe": {"score", "low", "high", "macro_f1", "per_seed": [...], "learning_rates": one a fold},
+        "weight", "knn_weight": in the weighted averages (null: in none),
+        "knn": {"score", "low", "high"} or null,
+        "probe": {"score", "low", "high", "per_seed": [...], "learning_rates": one a fold},
+        "other": {metric or variant: {"knn": score or null, "probe": score}}       without intervals, in no mean
         "predictions": file with the predictions, relative to the folder of results.json,
-        "predictions_digest", "notes": [...]        anything that a reader of the score should know
+        "predictions_digest",
+        "contamination": {"corpora": [trained on and shared with the task], "clips": {how found: number}} or null,
+        "notes": [...]                                    anything that a reader of the score should know
       }],
-      "means": {"all" | domain: {"tasks": [names], "knn": {"score", "low", "high"}, "probe": {...}}},
-      "failures": [{"task", "table", "error"}],
+      "means":    {"all" | domain: {"tasks": [names], "missing": [], "knn": {...} or null, "probe": {...}}},
+      "weighted": {"all" | domain: the same, weighted; "missing" names the paper's tasks that have no score},
+      "failures": [{"task", "where", "error"}],
+      "absent": [{"task", "title", "source", "placement"}]           tasks not tried: what is missing
       "environment": {"python", "numpy", "torch", "uniwhisper"}
     }
 
-Scores are in [0, 1] with 95 % intervals; means are unweighted over tasks; k-fold scores are unweighted means over
-folds; macro F1 (null for mAP) is a second look, without an interval. Failed tasks are in no mean.
-Guarantees: the file holds no time and no machine's name, so equal runs on equal tables write equal bytes.
+Scores are in [0, 1] with 95 % intervals; k-fold scores are unweighted means over folds. Tasks that failed or are
+absent are in no mean. A kNN mean covers the tasks that have a kNN score.
+Guarantees: the file holds no time and no machine's name, so equal runs on equal data write equal bytes.
 """
 
 from __future__ import annotations
@@ -46,9 +46,10 @@ from uniwhisper.files import read_json, write_json
 
 __all__ = [
     "FILE_NAME",
+    "Absent",
+    "Contamination",
     "EncoderInfo",
     "Failure",
-    "KnnScore",
     "Mean",
     "ProbeScore",
     "Results",
@@ -60,7 +61,7 @@ __all__ = [
 
 FILE_NAME = "results.json"
 SCHEMA = "uniwhisper.results"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,23 +73,31 @@ class EncoderInfo:
     """Hash of weights and preprocessing; empty where the encoder has none."""
     dim: int
     """Width of the embeddings."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class KnnScore(Interval):
-    """The nearest-neighbour vote's score."""
-
-    macro_f1: float | None
+    hop_ms: float = 0.0
+    """Between frames; 0 where the encoder does not say."""
+    trained_on: tuple[str, ...] = ()
+    """Names of the corpora that the weights were trained on, as far as they are known."""
+    training_known: bool = False
+    """Whether `trained_on` is all of them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProbeScore(Interval):
     """The probes' mean score."""
 
-    macro_f1: float | None
     per_seed: tuple[float, ...]
     learning_rates: tuple[float, ...]
     """Chosen on the validation part, one a fold."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contamination:
+    """What the encoder's training shares with a task's corpus."""
+
+    corpora: tuple[str, ...]
+    """Corpora it was trained on that are known to hold recordings of the task's."""
+    clips: dict[str, int]
+    """How found (`identifier`, `hash`, `fingerprint`) -> test clips with a twin in training; empty: not looked."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,8 +105,10 @@ class TaskResult:
     """Everything about one task; the module's docstring describes the fields."""
 
     name: str
+    title: str
     domain: str
-    table_sha256: str
+    kind: str
+    data_sha256: str
     key: str
     """Hash of everything that the scores depend on; empty where the encoder has no fingerprint."""
     num_clips: int
@@ -105,24 +116,30 @@ class TaskResult:
     num_classes: int
     num_folds: int
     scheme: str
-    multilabel: bool
     metric: str
-    chance: float
+    chance: float | None
     majority: float | None
     resampling_unit: str
-    knn: KnnScore
+    weight: float | None
+    knn_weight: float | None
+    knn: Interval | None
     probe: ProbeScore
+    other: dict[str, dict[str, float | None]]
     predictions: str
     predictions_digest: str
+    contamination: Contamination | None
     notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mean:
-    """Unweighted means over tasks."""
+    """Means over tasks, weighted or not."""
 
     tasks: tuple[str, ...]
-    knn: Interval
+    missing: tuple[str, ...] = ()
+    """Tasks that the mean should cover and that have no score."""
+    knn: Interval | None
+    """Over the tasks that have a kNN score."""
     probe: Interval
 
 
@@ -131,8 +148,20 @@ class Failure:
     """A task that has no score, and why."""
 
     task: str
-    table: str
+    where: str
+    """The table, or the corpus folder."""
     error: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Absent:
+    """A task that was not tried: its corpus is not here, or the encoder cannot do it."""
+
+    task: str
+    title: str
+    source: str
+    placement: str
+    """What to place where, or what the encoder lacks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,11 +172,14 @@ class Results:
     protocol: dict[str, Any]
     tasks: tuple[TaskResult, ...]
     means: dict[str, Mean]
-    """By `all` and by domain; empty where no task has a score."""
+    """Unweighted, `all` first, then by domain."""
+    weighted: dict[str, Mean]
+    """By the tasks' weights; without those that have none."""
     failures: tuple[Failure, ...]
+    absent: tuple[Absent, ...]
     environment: dict[str, str]
     folder: Path
-    """Where results.json and the predictions lie; not part of the file."""
+    """Where the results lie; not stored."""
 
     def task(self, name: str) -> TaskResult:
         """Return the task called `name`.
@@ -186,11 +218,13 @@ def read_results(path: Path) -> Results:
         raise ReportError(f"{path}: expected {SCHEMA} version {VERSION}, found {found}. Evaluate again to get it")
     try:
         return Results(
-            encoder=EncoderInfo(**values["encoder"]),
+            encoder=EncoderInfo(**{**values["encoder"], "trained_on": tuple(values["encoder"]["trained_on"])}),
             protocol=values["protocol"],
             tasks=tuple(_task(task) for task in values["tasks"]),
             means={name: _mean(mean) for name, mean in values["means"].items()},
+            weighted={name: _mean(mean) for name, mean in values["weighted"].items()},
             failures=tuple(Failure(**failure) for failure in values["failures"]),
+            absent=tuple(Absent(**absent) for absent in values["absent"]),
             environment=values["environment"],
             folder=path.parent,
         )
@@ -215,11 +249,25 @@ def load_predictions(results: Results, tasks: Iterable[str]) -> dict[str, Predic
 
 
 def _task(values: dict[str, Any]) -> TaskResult:
-    probe = dict(values["probe"])
+    probe, found = dict(values["probe"]), values["contamination"]
     probe.update(per_seed=tuple(probe["per_seed"]), learning_rates=tuple(probe["learning_rates"]))
-    nested = {"knn": KnnScore(**values["knn"]), "probe": ProbeScore(**probe), "notes": tuple(values["notes"])}
+    nested = {
+        "knn": _interval(values["knn"]),
+        "probe": ProbeScore(**probe),
+        "contamination": found and Contamination(corpora=tuple(found["corpora"]), clips=found["clips"]),
+        "notes": tuple(values["notes"]),
+    }
     return TaskResult(**{**values, **nested})
 
 
 def _mean(values: dict[str, Any]) -> Mean:
-    return Mean(tasks=tuple(values["tasks"]), knn=Interval(**values["knn"]), probe=Interval(**values["probe"]))
+    return Mean(
+        tasks=tuple(values["tasks"]),
+        missing=tuple(values["missing"]),
+        knn=_interval(values["knn"]),
+        probe=Interval(**values["probe"]),
+    )
+
+
+def _interval(values: dict[str, Any] | None) -> Interval | None:
+    return None if values is None else Interval(**values)
