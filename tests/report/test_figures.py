@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import math
 import re
 import xml.etree.ElementTree as ET
-from itertools import combinations
 
 import pytest
 
@@ -13,30 +11,8 @@ from uniwhisper.report.figures import (
     interval_bar,
     interval_span,
     line_chart,
-    place_labels,
-    radar,
     ticks,
 )
-
-
-@pytest.mark.parametrize("count", range(3, 29))
-def test_radar_labels_never_overlap(count: int) -> None:
-    anchors = [
-        (117 * math.sin(2 * math.pi * i / count), -117 * math.cos(2 * math.pi * i / count)) for i in range(count)
-    ]
-    boxes = place_labels(anchors, [(14 * 6.4, 28.0)] * count)
-    assert not [pair for pair in combinations(boxes, 2) if pair[0].overlaps(pair[1])]
-
-
-def test_radar_is_wellformed_and_shows_every_value() -> None:
-    names = ["a<b", "librispeech_speaker_identification", "c", "d"]
-    series = [("before", [0.1, 0.2, None, 0.4]), ("after", [0.5, 1.7, 0.3, 0.2])]
-    root = ET.fromstring(radar(id="r", title="t & t", axes=names, series=series))
-    areas = [e for e in root if "area" in e.get("class", "")]
-    assert [len(a.get("points", "").split()) for a in areas] == [3, 4]
-    outer = max(math.hypot(*map(float, p.split(","))) for p in areas[1].get("points", "").split())
-    assert outer == pytest.approx(108, abs=0.2)  # a value above 1 is drawn at the rim
-    assert {t.text for t in root.iter("title")} == set(names)
 
 
 def test_interval_bar_places_zero_value_and_bounds_on_one_axis() -> None:

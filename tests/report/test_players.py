@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from uniwhisper.evaluate.neighbours import Recording
 from uniwhisper.report.players import EXCERPT_S, encode, excerpt, make_players
 
 from .inputs import make_tones
@@ -38,7 +39,7 @@ def test_players_stay_in_budget_and_count_what_is_missing(tmp_path: Path) -> Non
     names = [f"{i}.wav" for i in range(6)]
     make_tones(tmp_path, names)
     (tmp_path / "bad.wav").write_bytes(b"no audio")
-    files = [tmp_path / name for name in ["bad.wav", "gone.wav", *names, "0.wav"]]
+    files = [Recording(path=str(tmp_path / name)) for name in ["bad.wav", "gone.wav", *names, "0.wav"]]
     everything = make_players(files)
     assert (len(everything.audio), everything.num_missing, everything.num_unreadable) == (6, 1, 1)
     budget = len("".join(everything.audio[:3]))
@@ -46,3 +47,18 @@ def test_players_stay_in_budget_and_count_what_is_missing(tmp_path: Path) -> Non
     assert len(some.audio) == 3
     assert some.num_over_budget == 3
     assert len("".join(some.audio)) <= budget + 10
+
+
+def test_two_spans_of_one_file_are_two_excerpts(tmp_path: Path) -> None:
+    time_s = np.arange(16_000) / 16_000
+    tones = [np.sin(2 * np.pi * hz * time_s) for hz in (440, 880)]
+    soundfile.write(tmp_path / "a.wav", 0.3 * np.concatenate(tones), 16_000)
+    spans = [Recording(path=str(tmp_path / "a.wav"), start_s=start, duration_s=1.0) for start in (0.0, 1.0)]
+    players = make_players(spans)
+    assert [players.of(span) for span in spans] == [0, 1]
+    assert players.of(Recording(path=str(tmp_path / "a.wav"))) == -1
+    peaks = []
+    for text in players.audio:
+        wave, sample_rate = soundfile.read(io.BytesIO(base64.b64decode(text)))
+        peaks.append(np.abs(np.fft.rfft(wave)).argmax() * sample_rate / len(wave))
+    assert peaks == pytest.approx([440, 880], abs=3)

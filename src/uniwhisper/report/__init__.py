@@ -1,6 +1,6 @@
-"""Show what was measured: results in, one self-contained HTML page out.
+"""Show what was measured: results in, one self-contained HTML page out, and the paper's tables and figures as files.
 
-    files -> reading, training, projection, players -> figures, tables, sections -> page
+    files -> reading, details, training, projection, players -> view -> tables, sections, paper_tables, plates -> page
 
 Nothing is measured here: scores and intervals come from the results as they stand.
 """

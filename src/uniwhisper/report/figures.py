@@ -1,21 +1,21 @@
-"""Figures as inline SVG: interval bars, radar charts, line charts and legend swatches.
+"""Small figures as inline SVG: interval bars, line charts and legend swatches.
 
 Reads plain numbers, returns strings of SVG that take every colour from the page's style sheet, so that one drawing
-serves the light and the dark theme. Every text is escaped here. Guarantees: radar labels never overlap, and a figure
-carries a title for readers who cannot see it.
+serves the light and the dark theme. Every text is escaped here. A chart carries a title for readers who cannot see it.
+The larger figures are drawings (drawing.py): radar.py and forest.py.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Literal
 
+from uniwhisper.report.drawing import Box
+
 __all__ = [
-    "Box",
     "Line",
     "LineChart",
     "Trend",
@@ -23,9 +23,7 @@ __all__ = [
     "interval_span",
     "line_chart",
     "line_swatch",
-    "place_labels",
     "plot_box",
-    "radar",
     "ticks",
     "x_range",
 ]
@@ -33,26 +31,8 @@ __all__ = [
 Trend = Literal["up", "down", "unclear"]
 """Whether a difference's interval lies above zero, below zero or holds it."""
 
-_CHARACTER_PX = 6.4
-_LINE_PX = 14
-_RADIUS_PX = 108
 _DASHES = ("", "6 3", "2 3")
 _NUM_COLOURS = 8
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Box:
-    """A rectangle in drawing units: the space that a text takes."""
-
-    left: float
-    right: float
-    top: float
-    bottom: float
-
-    def overlaps(self, other: Box) -> bool:
-        """Return whether the two rectangles share area."""
-        beside = self.right <= other.left or other.right <= self.left
-        return not (beside or self.bottom <= other.top or other.bottom <= self.top)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,104 +84,6 @@ def interval_bar(value: float, low: float, high: float, *, span: float, trend: T
         f'<line class="whisker" x1="{x(low)}" x2="{x(high)}" y1="{middle}" y2="{middle}"/>'
         f'<circle class="dot" cx="{x(value)}" cy="{middle}" r="3.5"/></svg>'
     )
-
-
-def radar(*, id: str, title: str, axes: Sequence[str], series: Sequence[tuple[str, Sequence[float | None]]]) -> str:
-    """Return a radar chart from 0 at the centre to 1 at the rim, one axis per task and one polygon per encoder.
-
-    Args:
-        id: Unique in the page.
-        title: Read out instead of the drawing.
-        axes: Task names, clockwise from the top.
-        series: Name and one value per axis for each encoder; the first is the baseline (dashed). `None` leaves the
-            axis out of the polygon; values outside 0..1 are drawn at the nearest end.
-    """
-    angles = [2 * math.pi * i / len(axes) - math.pi / 2 for i in range(len(axes))]
-
-    def at(i: int, share: float) -> str:
-        return f"{_RADIUS_PX * share * math.cos(angles[i]):.1f},{_RADIUS_PX * share * math.sin(angles[i]):.1f}"
-
-    parts: list[str] = []
-    for share in (0.25, 0.5, 0.75, 1.0):
-        corners = " ".join(at(i, share) for i in range(len(axes)))
-        parts.append(f'<polygon class="{"axis" if share == 1 else "ring"}" points="{corners}"/>')
-    for i in range(len(axes)):
-        parts.append(f'<polyline class="ring" points="0,0 {at(i, 1)}"/>')
-    for e, (_, values) in enumerate(series):
-        shown = [(i, min(max(v, 0.0), 1.0)) for i, v in enumerate(values) if v is not None]
-        corners = " ".join(at(i, v) for i, v in shown)
-        parts.append(f'<polygon class="area e{e % 5}" points="{corners}"/>')
-        parts.extend(_radar_mark(at(i, v), e) for i, v in shown)
-    for share in (0.5, 1.0):
-        parts.append(f'<text class="tick" x="4" y="{-_RADIUS_PX * share + 11:.1f}">{share:g}</text>')
-    boxes, texts = _radar_labels(axes, angles)
-    parts.extend(texts)
-    left, right = min([-_RADIUS_PX - 10, *(b.left for b in boxes)]), max([_RADIUS_PX + 10, *(b.right for b in boxes)])
-    half = max(-left, right, 190)
-    top, bottom = min(b.top for b in boxes) - 4, max([_RADIUS_PX, *(b.bottom for b in boxes)]) + 4
-    view = f"{-half:.0f} {top:.0f} {2 * half:.0f} {bottom - top:.0f}"
-    return _svg(id, title, view, parts)
-
-
-def _radar_mark(place: str, encoder: int) -> str:
-    x, y = place.split(",")
-    if encoder == 0:  # squares for the baseline: told apart without colour
-        return f'<rect class="e0" x="{float(x) - 3:.1f}" y="{float(y) - 3:.1f}" width="6" height="6"/>'
-    return f'<circle class="e{encoder % 5}" cx="{x}" cy="{y}" r="3.2"/>'
-
-
-def _wrap(name: str, width: int = 14) -> list[str]:
-    """Split a task name at underscores, hyphens and spaces into lines of at most `width` characters."""
-    lines: list[str] = []
-    for word in re.findall(r"[^_\-\s]+[_\-\s]*", name) or [name]:
-        piece = word.rstrip() if len(word.rstrip("_- ")) <= width else word[: width - 1] + "\u2026"
-        if lines and len(lines[-1]) + len(piece) + 1 <= width:
-            lines[-1] += piece if lines[-1].endswith(("_", "-")) else f" {piece}"
-        else:
-            lines.append(piece)
-    return lines if len(lines) <= 3 else [*lines[:2], lines[2][: width - 1] + "\u2026"]
-
-
-def place_labels(anchors: Sequence[tuple[float, float]], sizes: Sequence[tuple[float, float]]) -> list[Box]:
-    """Return a rectangle for each label so that none overlaps another.
-
-    A label lies outside its anchor; those at the sides are placed first, and one that would overlap moves up (in the
-    upper half) or down until it is free.
-
-    Args:
-        anchors: Point around the origin at which each label belongs, y downwards.
-        sizes: Width and height of each label.
-    """
-    placed: dict[int, Box] = {}
-    for i in sorted(range(len(anchors)), key=lambda i: -abs(anchors[i][0])):
-        (x, y), (width, height) = anchors[i], sizes[i]
-        left = x - width / 2 if abs(x) < 8 else (x if x > 0 else x - width)
-        lean = y / max(math.hypot(x, y), 1e-9)  # -1 at the top, 1 at the bottom
-        top = y - height / 2 + lean * height / 2
-        box = Box(left=left, right=left + width, top=top, bottom=top + height)
-        step = 2 if y > 0 else -2
-        while any(box.overlaps(other) for other in placed.values()):
-            box = Box(left=box.left, right=box.right, top=box.top + step, bottom=box.bottom + step)
-        placed[i] = box
-    return [placed[i] for i in range(len(anchors))]
-
-
-def _radar_labels(axes: Sequence[str], angles: Sequence[float]) -> tuple[list[Box], list[str]]:
-    wrapped = [_wrap(name) for name in axes]
-    sizes = [(max(map(len, lines)) * _CHARACTER_PX + 4, len(lines) * _LINE_PX) for lines in wrapped]
-    reach = _RADIUS_PX + 9
-    boxes = place_labels([(reach * math.cos(a), reach * math.sin(a)) for a in angles], sizes)
-    texts = []
-    for name, lines, angle, box in zip(axes, wrapped, angles, boxes, strict=True):
-        x = reach * math.cos(angle)
-        anchor = "middle" if abs(x) < 8 else ("start" if x > 0 else "end")
-        at = {"middle": (box.left + box.right) / 2, "start": box.left, "end": box.right}[anchor]
-        spans = "".join(
-            f'<tspan x="{at:.1f}" y="{box.top + 11 + _LINE_PX * i:.1f}">{escape(line)}</tspan>'
-            for i, line in enumerate(lines)
-        )
-        texts.append(f'<text text-anchor="{anchor}"><title>{escape(name)}</title>{spans}</text>')
-    return boxes, texts
 
 
 _WIDTH, _HEIGHT = 370, 240

@@ -1,8 +1,8 @@
-"""Sound for the maps: short excerpts of clips, small enough to live inside the page.
+"""Sound for the page: short excerpts of clips, small enough to live inside it.
 
-Reads audio files, returns Ogg/Opus at 16 kHz mono as base64. An excerpt is the loudest two seconds, brought to one peak
-level so that quiet corpora are heard too. Guarantees that all excerpts together stay under the budget, and counts the
-clips that got none and why.
+Reads audio wherever a clip lies (a file, a span, a member of a tar), returns Ogg/Opus at 16 kHz mono as base64. An
+excerpt is the loudest two seconds, brought to one peak level so that quiet corpora are heard too. Guarantees that all
+excerpts together stay under the budget, and counts the clips that got none and why.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from uniwhisper.audio import SAMPLE_RATE, read
+from uniwhisper.audio import SAMPLE_RATE
+from uniwhisper.clips import read_clip
 from uniwhisper.errors import AudioError, ReportError
+from uniwhisper.evaluate.neighbours import Recording
 
 __all__ = ["AUDIO_BUDGET_BYTES", "EXCERPT_S", "MIME", "Players", "encode", "excerpt", "make_players"]
 
@@ -32,18 +34,22 @@ _COMPRESSION = 0.94  # libsndfile's scale for Opus: about 21 kbit/s, where speec
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Players:
-    """Excerpts by file, and what is missing."""
+    """Excerpts by recording, and what is missing."""
 
     audio: tuple[str, ...]
     """Base64 of each excerpt."""
-    index: dict[Path, int]
-    """File -> position in `audio`."""
+    index: dict[Recording, int]
+    """Recording -> position in `audio`."""
     num_missing: int
-    """Files that are not there."""
+    """Recordings whose file is not there."""
     num_unreadable: int
-    """Files that are there and are not usable audio."""
+    """Recordings whose file is there and is not usable audio."""
     num_over_budget: int
-    """Files left out because the budget was spent."""
+    """Recordings left out because the budget was spent."""
+
+    def of(self, recording: Recording) -> int:
+        """Return the position of a recording's excerpt in `audio`, -1 where there is none."""
+        return self.index.get(recording, -1)
 
 
 def excerpt(wave: np.ndarray) -> np.ndarray:
@@ -79,28 +85,28 @@ def encode(wave: np.ndarray) -> str:
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def make_players(files: Iterable[Path], *, budget_bytes: int = AUDIO_BUDGET_BYTES) -> Players:
-    """Return excerpts of `files` in their order until the budget is spent.
+def make_players(recordings: Iterable[Recording], *, budget_bytes: int = AUDIO_BUDGET_BYTES) -> Players:
+    """Return excerpts of `recordings` in their order until the budget is spent.
 
     Args:
-        files: Audio files, the most wanted first; repeats count once.
+        recordings: The most wanted first; repeats count once.
         budget_bytes: Most bytes of base64 in all.
 
     Raises:
         ReportError: The installed libsndfile cannot write Opus.
     """
     audio: list[str] = []
-    index: dict[Path, int] = {}
+    index: dict[Recording, int] = {}
     spent = num_missing = num_unreadable = num_over_budget = 0
     is_full = False
-    for file in dict.fromkeys(files):
-        if not file.is_file():
+    for recording in dict.fromkeys(recordings):
+        if not Path(recording.path).is_file():
             num_missing += 1
         elif is_full:
             num_over_budget += 1
         else:
             try:
-                text = encode(excerpt(read(file)))
+                text = encode(excerpt(read_clip(recording.clip())))
             except AudioError:
                 num_unreadable += 1
                 continue
@@ -108,7 +114,7 @@ def make_players(files: Iterable[Path], *, budget_bytes: int = AUDIO_BUDGET_BYTE
             if is_full:
                 num_over_budget += 1
                 continue
-            index[file] = len(audio)
+            index[recording] = len(audio)
             audio.append(text)
             spent += len(text)
     return Players(

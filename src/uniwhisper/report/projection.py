@@ -1,9 +1,10 @@
 """Embeddings on a plane: what lies near what, for one encoder beside another.
 
 Reads one npz per encoder (`vectors` [N, D], `labels` [N], `task` [N] or one name, `paths` [N], absolute or relative to
-the npz) and places each task's clips with t-SNE after PCA. All encoders show the same clips, and each map is rotated
-onto the first, so that a clip is easy to find again. Deterministic. t-SNE keeps neighbourhoods and not distances; the
-page says so.
+the npz; where clips are spans of files or members of tars also `start_s`, `duration_s`, `offset_bytes`, `num_bytes`,
+and `ids` to call them by) and places each task's clips with t-SNE after PCA. All encoders show the same clips, and
+each map is rotated onto the first, so that a clip is easy to find again. Deterministic. t-SNE keeps neighbourhoods and
+not distances; the page says so.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from uniwhisper.errors import ReportError
+from uniwhisper.evaluate.neighbours import Recording
 
 __all__ = ["FRAME", "MAX_CLIPS", "Embeddings", "Point", "TaskMap", "project", "read_embeddings", "task_maps"]
 
@@ -30,6 +32,7 @@ _PERPLEXITY = 30.0  # scikit-learn's default
 _MIN_TSNE_CLIPS = 12
 _MAX_ITERATIONS = 600
 _KEYS = ("vectors", "labels", "task", "paths")
+_SPANS = ("start_s", "duration_s", "offset_bytes", "num_bytes")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,17 +44,31 @@ class Embeddings:
     labels: tuple[str, ...]
     tasks: tuple[str, ...]
     paths: tuple[str, ...]
+    names: tuple[str, ...]
+    """What to call each clip: its id, or its path."""
+    spans: tuple[tuple[float, float, int, int], ...] = ()
+    """Start, duration, first byte and bytes of each clip; empty where every path is a whole file."""
+
+    def recording(self, row: int) -> Recording:
+        """Return where a clip's audio lies."""
+        path = str(self.file.parent / self.paths[row])  # absolute paths stay as they are
+        if not self.spans:
+            return Recording(path=path)
+        start_s, duration_s, offset_bytes, num_bytes = self.spans[row]
+        return Recording(
+            path=path, start_s=start_s, duration_s=duration_s, offset_bytes=offset_bytes, num_bytes=num_bytes
+        )
 
     def rows_of(self, task: str) -> dict[tuple[str, str, int], int]:
-        """Return the row of each clip of `task`; a clip is its path, label and how often both came before."""
+        """Return the row of each clip of `task`; a clip is its name, label and how often both came before."""
         seen: dict[tuple[str, str], int] = {}
         rows: dict[tuple[str, str, int], int] = {}
-        for row, (name, path, label) in enumerate(zip(self.tasks, self.paths, self.labels, strict=True)):
-            if name != task:
+        for row, (of, name, label) in enumerate(zip(self.tasks, self.names, self.labels, strict=True)):
+            if of != task:
                 continue
-            count = seen.get((path, label), 0)
-            seen[path, label] = count + 1
-            rows[path, label, count] = row
+            count = seen.get((name, label), 0)
+            seen[name, label] = count + 1
+            rows[name, label, count] = row
         return rows
 
 
@@ -59,9 +76,10 @@ class Embeddings:
 class Point:
     """A clip on the maps of its task."""
 
-    path: str
-    file: Path
-    """Where the audio should be: `path`, or `path` under the folder of the embeddings."""
+    name: str
+    """Its id or its path."""
+    recording: Recording
+    """Where the audio should be."""
     label: str
 
 
@@ -89,6 +107,8 @@ def read_embeddings(file: Path) -> Embeddings:
             if missing:
                 raise ReportError(f"expected arrays {', '.join(_KEYS)} in {file}, found no {', '.join(missing)}")
             vectors, labels, task, paths = (arrays[key] for key in _KEYS)
+            names = arrays.get("ids", paths)
+            spans = [arrays[key] for key in _SPANS if key in arrays]
     except (
         OSError,
         ValueError,
@@ -101,7 +121,10 @@ def read_embeddings(file: Path) -> Embeddings:
         raise ReportError(f"expected finite vectors [N, D] in {file}, found {vectors.dtype} {list(vectors.shape)}")
     count = len(vectors)
     tasks = np.full(count, str(task)) if task.ndim == 0 else task
-    for key, array in (("labels", labels), ("task", tasks), ("paths", paths)):
+    if spans and len(spans) != len(_SPANS):
+        raise ReportError(f"expected all of {', '.join(_SPANS)} in {file} or none, found {len(spans)} of them")
+    columns = [("labels", labels), ("task", tasks), ("paths", paths), ("ids", names)]
+    for key, array in (*columns, *zip(_SPANS, spans, strict=False)):
         if array.shape != (count,):
             raise ReportError(f"expected {count} {key} in {file}, one per vector, found shape {list(array.shape)}")
     return Embeddings(
@@ -110,6 +133,11 @@ def read_embeddings(file: Path) -> Embeddings:
         labels=tuple(map(str, labels)),
         tasks=tuple(map(str, tasks)),
         paths=tuple(map(str, paths)),
+        names=tuple(map(str, names)),
+        spans=tuple(
+            (float(start_s), float(duration_s), int(offset_bytes), int(num_bytes))
+            for start_s, duration_s, offset_bytes, num_bytes in zip(*spans, strict=True)
+        ),
     )
 
 
@@ -185,8 +213,6 @@ def _task_map(task: str, encoders: Sequence[Embeddings], limit: int) -> TaskMap:
         flat = flat if first is None else _turn_onto(flat, first)
         first = flat if first is None else first
         places.append(_framed(flat))
-    folder = next(
-        e.file for e, one in zip(encoders, rows, strict=True) if one
-    ).parent  # absolute paths stay as they are
-    points = tuple(Point(path=path, file=folder / path, label=label) for path, label, _ in chosen)
+    source, of = next((encoder, one) for encoder, one in zip(encoders, rows, strict=True) if one)
+    points = tuple(Point(name=clip[0], recording=source.recording(of[clip]), label=clip[1]) for clip in chosen)
     return TaskMap(task=task, points=points, num_clips=len(clips), places=tuple(places))

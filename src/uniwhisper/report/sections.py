@@ -1,4 +1,4 @@
-"""The page's sections as HTML: summary, failures, radars, training curves, maps.
+"""The page's sections as HTML: summary, failures, radars, differences, what training shared, curves, maps.
 
 Reads a view, training metrics and maps; returns markup and the data that the page's script needs. Escapes every text.
 """
@@ -10,16 +10,31 @@ from html import escape
 from pathlib import PurePath
 from typing import Any
 
-from uniwhisper.report.figures import LineChart, line_chart, line_swatch, plot_box, radar, x_range
+from uniwhisper.report.drawing import to_page
+from uniwhisper.report.figures import LineChart, line_chart, line_swatch, plot_box, x_range
+from uniwhisper.report.forest import forest
+from uniwhisper.report.plates import delta_rows, radar_panels
 from uniwhisper.report.players import EXCERPT_S, Players
 from uniwhisper.report.projection import FRAME, TaskMap
+from uniwhisper.report.radar import radar
 from uniwhisper.report.tables import interval_text, score_text, signed
 from uniwhisper.report.training import Training, training_charts
-from uniwhisper.report.view import METHODS, Estimate, View
+from uniwhisper.report.view import METHODS, Absence, Estimate, Overlap, View
 
-__all__ = ["failures", "headline", "map_data", "map_section", "radar_section", "tiles", "training_section"]
+__all__ = [
+    "absences",
+    "delta_section",
+    "failures",
+    "headline",
+    "map_data",
+    "map_section",
+    "overlap_section",
+    "radar_section",
+    "short_path",
+    "tiles",
+    "training_section",
+]
 
-_MIN_RADAR_TASKS = 3
 _ARROW = "\u2192"
 
 
@@ -37,9 +52,9 @@ def headline(view: View) -> str:
         else:
             change = f"{signed(delta.value)}, 95\u00a0% interval {interval_text(delta)}"
             parts.append(f"{_in_text(name)} {score_text(first.value)} {_ARROW} {score_text(last.value)} ({change})")
-    if not parts:
+    if not parts or view.mean is None:
         return "No task was measured for every encoder, so there is no mean."
-    return f"Mean {' and mean '.join(parts)} over {_count(view.num_mean_tasks, 'task')}."
+    return f"Mean {' and mean '.join(parts)} over {view.mean.about}."
 
 
 def _in_text(name: str) -> str:
@@ -95,27 +110,101 @@ def failures(view: View) -> str:
     )
 
 
-def radar_section(view: View) -> str:
-    """Return one radar per method."""
-    if len(view.rows) < _MIN_RADAR_TASKS:
+def absences(view: View) -> str:
+    """Return the tasks whose corpus was not there, with what to place where, folded; nothing where all were."""
+    if not view.absences:
         return ""
-    names = [row.name for row in view.rows]
+    items = "".join(_absence(one, view) for one in view.absences)
+    return (
+        f'<details class="absences"><summary>{_count(len(view.absences), "task")} not judged: the corpus is not there. '
+        f"What to place where</summary><ul>{items}</ul></details>"
+    )
+
+
+def _absence(one: Absence, view: View) -> str:
+    who = "" if len(one.encoders) == len(view.encoders) else f", for {', '.join(one.encoders)}"
+    return (
+        f"<li><strong>{escape(one.title)}</strong> (<code>{escape(one.source)}</code>{escape(who)})"
+        f'<span class="placement">{escape(one.placement)}</span></li>'
+    )
+
+
+def radar_section(view: View) -> str:
+    """Return one radar per method that has enough tasks; nothing where none has."""
     figures = []
-    for method, title in METHODS.items():
-        series = [
-            (encoder, [None if (s := row.scores[method][e]) is None else s.value for row in view.rows])
-            for e, encoder in enumerate(view.encoders)
-        ]
-        words = f"{title} per task for {', '.join(view.encoders)}; the numbers are in the table of scores"
-        drawing = radar(id=f"radar-{method}", title=words, axes=names, series=series)
-        figures.append(f"<figure><h3>{escape(title)}</h3>{drawing}</figure>")
-    items = "".join(f"<li>{_encoder_swatch(e)}{escape(name)}</li>" for e, name in enumerate(view.encoders))
+    order = list(METHODS)
+    for method, heading, axes, series in sorted(radar_panels(view), key=lambda panel: order.index(panel[0])):
+        words = f"{heading} per task for {', '.join(view.encoders)}; the numbers are in the table of scores"
+        drawing = to_page(radar(title=words, axes=axes, series=series), id=f"radar-{method}")
+        figures.append(f"<figure><h3>{escape(heading)}</h3>{drawing}</figure>")
+    if not figures:
+        return ""
     return (
         '<section aria-labelledby="profile"><h2 id="profile">Profile over tasks</h2>'
         '<p class="note">Each axis is a task, from 0 at the centre to 1 at the rim. The area means nothing: it depends '
-        f'on the order of the tasks.</p><ul class="legend">{items}</ul><div class="grid">{"".join(figures)}</div>'
+        f'on the order of the tasks.</p>{_encoder_legend(view.encoders)}<div class="grid">{"".join(figures)}</div>'
         "</section>"
     )
+
+
+def _encoder_legend(names: Sequence[str], first: int = 0) -> str:
+    items = "".join(f"<li>{_encoder_swatch(e)}{escape(name)}</li>" for e, name in enumerate(names, start=first))
+    return f'<ul class="legend">{items}</ul>'
+
+
+def delta_section(view: View) -> str:
+    """Return the differences from the first encoder, task by task, as one plot a method; nothing for one encoder."""
+    if len(view.encoders) < 2:
+        return ""
+    figures = []
+    for method, heading in METHODS.items():
+        rows = delta_rows(view, method)
+        if rows:
+            words = f"{heading}: differences per task from {view.encoders[0]}; the numbers are in the table of scores"
+            drawing = forest(rows, title=words, unit="difference of scores")
+            figures.append(f"<figure><h3>{escape(heading)}</h3>{to_page(drawing, id=f'deltas-{method}')}</figure>")
+    several = len(view.encoders) > 2
+    key = _encoder_legend(view.encoders[1:], first=1) if several else _TREND_LEGEND
+    return (
+        '<section aria-labelledby="deltas"><h2 id="deltas">Differences per task</h2>'
+        f'<p class="note">Against {escape(view.encoders[0])}, with paired 95\u00a0% intervals; right of the rule is '
+        f'better.</p>{key}<div class="grid">{"".join(figures)}</div></section>'
+    )
+
+
+_TREND_LEGEND = (
+    '<ul class="legend">'
+    '<li><span class="chip up">better</span> the interval lies above zero</li>'
+    '<li><span class="chip down">worse</span> below zero</li>'
+    '<li><span class="chip unclear">unclear</span> it holds zero</li></ul>'
+)
+
+
+def overlap_section(view: View) -> str:
+    """Return what each encoder's training shares with each task; nothing where no one looked or knows of any."""
+    if all(one is None or one.state == "unknown" for row in view.rows for one in row.overlaps):
+        return ""
+    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in view.encoders)
+    rows = "".join(
+        f'<tr><th scope="row">{escape(row.title)}</th>{"".join(_overlap_cell(one) for one in row.overlaps)}</tr>'
+        for row in view.rows
+    )
+    return (
+        '<section aria-labelledby="overlaps"><h2 id="overlaps">What training may have heard</h2>'
+        "<p>A score on recordings that an encoder was trained on says little about new ones.</p>"
+        '<div class="scroller" role="region" aria-label="Training and test data" tabindex="0"><table class="facts">'
+        "<caption><span>Per task: corpora that the encoder was trained on and the task draws on, and test clips found "
+        "again in the training data. \u201cNone found\u201d: its training data is known and shares none of these. "
+        "\u201cUnknown\u201d: nobody says what it was trained on.</span></caption>"
+        f'<thead><tr><th scope="col">Task</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div></section>'
+    )
+
+
+def _overlap_cell(one: Overlap | None) -> str:
+    if one is None:
+        return '<td class="words"><span class="note">not judged</span></td>'
+    text = f'<span class="chip down">overlap</span> {escape(one.words)}' if one.state == "overlap" else one.state
+    return f'<td class="words">{text}</td>'
 
 
 def _encoder_swatch(e: int) -> str:
@@ -183,7 +272,8 @@ def _chart_data(chart: LineChart) -> dict[str, Any]:
 
 def map_section(view: View, maps: Sequence[TaskMap]) -> str:
     """Return the frame of the maps; the script fills it."""
-    options = "".join(f"<option>{escape(one.task)}</option>" for one in maps)
+    titles = {row.name: row.title for row in view.rows}
+    options = "".join(f"<option>{escape(titles.get(one.task, one.task))}</option>" for one in maps)
     panels = "".join(
         f'<figure><h3>{escape(name)} <span class="note" data-score></span></h3>'
         f'<div class="map" data-panel="{e}" role="group" tabindex="0" aria-describedby="map-facts">'
@@ -216,7 +306,7 @@ def map_data(view: View, maps: Sequence[TaskMap], players: Players) -> list[dict
 def _one_map(view: View, one: TaskMap, players: Players) -> dict[str, Any]:
     labels = sorted({point.label for point in one.points})
     index = {label: i for i, label in enumerate(labels)}
-    points = [{"p": _short(p.path), "l": index[p.label], "a": players.index.get(p.file, -1)} for p in one.points]
+    points = [{"p": short_path(p.name), "l": index[p.label], "a": players.of(p.recording)} for p in one.points]
     panels = [
         {
             "name": name,
@@ -230,7 +320,7 @@ def _one_map(view: View, one: TaskMap, players: Players) -> dict[str, Any]:
     return {"task": one.task, "labels": labels, "counts": counts, "points": points, "panels": panels, "facts": facts}
 
 
-def _short(path: str) -> str:
+def short_path(path: str) -> str:
     """Return the end of a path: enough to tell a clip, without the folders of the machine that made the report."""
     return "/".join(PurePath(path).parts[-2:])
 

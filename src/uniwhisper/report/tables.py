@@ -9,11 +9,12 @@ from __future__ import annotations
 from html import escape
 
 from uniwhisper.report.figures import interval_bar, interval_span
+from uniwhisper.report.paper_tables import DAGGER
 from uniwhisper.report.view import METHODS, Estimate, Row, View
 
 __all__ = ["facts_table", "interval_text", "score_table", "score_text", "signed"]
 
-_MISSING = '<span class="note">not measured</span>'
+_MISSING = '<span class="note" title="no such score">\u2013</span>'
 
 
 def signed(value: float) -> str:
@@ -40,22 +41,31 @@ def interval_text(estimate: Estimate) -> str:
 def score_table(view: View) -> str:
     """Return the table of every task and the means: per method the scores, and differences from the first encoder."""
     spans = {
-        (method, e): interval_span([b for row in (*view.rows, *view.means) for b in _bounds(row.deltas[method][e])])
+        (method, e): interval_span([b for row in _every(view) for b in _bounds(row.deltas[method][e])])
         for method in METHODS
         for e in range(len(view.encoders) - 1)
     }
     body = "".join(_row(row, view, spans) for row in view.rows)
-    means = "".join(_row(row, view, spans) for row in view.means)
+    means = "".join(_row(row, view, spans) for row in (*view.means, *view.weighted))
     against = f" Differences are against {view.encoders[0]}." if len(view.encoders) > 1 else ""
     caption = (
         f"Scores of {len(view.rows)} tasks, from 0 to 1, higher is better; below each its 95\u00a0% interval.{against}"
-        " The headings sort."
+        f" A dash: no such score.{_dagger_words(view)} The headings sort."
     )
     return (
         '<div class="scroller" role="region" aria-label="Scores per task" tabindex="0"><table class="sortable">'
         f"<caption><span>{escape(caption)}</span></caption><thead>{_heads(view)}</thead><tbody>{body}</tbody>"
         f"<tfoot>{means}</tfoot></table></div>"
     )
+
+
+def _every(view: View) -> tuple[Row, ...]:
+    return (*view.rows, *view.means, *view.weighted)
+
+
+def _dagger_words(view: View) -> str:
+    marked = any(one is not None and one.state == "overlap" for row in view.rows for one in row.overlaps)
+    return f" {DAGGER}: the encoder may have heard these recordings in training, see below." if marked else ""
 
 
 def _bounds(estimate: Estimate | None) -> tuple[float, ...]:
@@ -85,22 +95,33 @@ def _heads(view: View) -> str:
 
 
 def _row(row: Row, view: View, spans: dict[tuple[str, int], float]) -> str:
-    about = f"<small>{escape(row.about)}</small>" if row.about else ""
-    cells = [f'<th scope="row" data-sort="{escape(row.name)}">{_breakable(row.name)}{about}</th>']
+    words = ", ".join(
+        word for word in ("" if row.name.startswith(("mean:", "weighted:")) else row.domain, row.about) if word
+    )
+    about = f"<small>{escape(words)}</small>" if words else ""
+    cells = [f'<th scope="row" data-sort="{escape(row.title)}">{_breakable(row.title)}{about}</th>']
     for method in METHODS:
         scores = row.scores[method]
-        cells.append(_score_cell(scores[0], "gap"))
+        cells.append(_score_cell(scores[0], "gap", _mark(row, 0)))
         for e in range(1, len(view.encoders)):
-            cells.append(_score_cell(scores[e], ""))
+            cells.append(_score_cell(scores[e], "", _mark(row, e)))
             cells.append(_delta_cell(row.deltas[method][e - 1], spans[method, e - 1]))
     return f"<tr>{''.join(cells)}</tr>"
 
 
-def _score_cell(score: Estimate | None, css: str) -> str:
+def _mark(row: Row, e: int) -> str:
+    """Return the mark of a score on recordings that the encoder may have been trained on."""
+    overlap = row.overlaps[e] if row.overlaps else None
+    if overlap is None or overlap.state != "overlap":
+        return ""
+    return f'<abbr class="overlap" title="in its training: {escape(overlap.words)}">{DAGGER}</abbr>'
+
+
+def _score_cell(score: Estimate | None, css: str, mark: str) -> str:
     if score is None:
         return f'<td class="{css}" data-sort="">{_MISSING}</td>'
     interval = f'<span class="range">{score_text(score.low)}\u2013{score_text(score.high)}</span>'
-    return f'<td class="{css}" data-sort="{score.value:.6f}">{score_text(score.value)}{interval}</td>'
+    return f'<td class="{css}" data-sort="{score.value:.6f}">{score_text(score.value)}{mark}{interval}</td>'
 
 
 def _delta_cell(delta: Estimate | None, span: float) -> str:

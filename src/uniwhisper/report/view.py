@@ -1,19 +1,23 @@
 """What the page shows, free of file formats: scores of every task for every encoder, differences, facts, failures.
 
-`read_view` in `reading.py` fills it from results; `tables.py`, `sections.py` and `page.py` draw it.
+`read_view` in `reading.py` fills it from results; `tables.py`, `sections.py`, `paper_tables.py` and `page.py` draw it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from uniwhisper.report.figures import Trend
 
-__all__ = ["METHODS", "Estimate", "Fact", "Failure", "Row", "View"]
+__all__ = ["METHODS", "Absence", "Estimate", "Fact", "Failure", "Overlap", "Row", "Training", "View"]
 
 METHODS = {"knn": "kNN", "probe": "Probe"}
 """Key of each way to judge an encoder -> its heading."""
+
+Training = Literal["overlap", "none found", "unknown"]
+"""What is known about an encoder's training and a task: it shares recordings, or nothing was found, or no one knows."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,18 +33,46 @@ class Estimate:
         """Whether the interval lies above zero, below zero or holds it; of use for differences."""
         return "up" if self.low > 0 else ("down" if self.high < 0 else "unclear")
 
+    @property
+    def half_width(self) -> float:
+        """The larger distance from the value to an end of its interval."""
+        return max(abs(self.value - self.low), abs(self.high - self.value))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Overlap:
+    """What an encoder's training shares with a task's corpus."""
+
+    state: Training
+    words: str = ""
+    """Which corpora, and how many test clips were found how."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One task, or the mean over tasks. Encoders are in the view's order; None where nothing was measured."""
+    """One task, or a mean over tasks. Encoders are in the view's order; None where nothing was measured."""
 
     name: str
+    title: str
+    """As a reader is told; the name where the task has no other."""
     about: str
-    """Metric, number of clips and classes, in words."""
+    """Metric, number of clips and classes, in words; of a mean, what it covers."""
     scores: dict[str, tuple[Estimate | None, ...]]
     """Method -> score of each encoder."""
     deltas: dict[str, tuple[Estimate | None, ...]]
     """Method -> difference of every encoder after the first from the first."""
+    domain: str = ""
+    kind: str = "clip"
+    metric: str = "accuracy"
+    unit: str = ""
+    """What the intervals resample: `group` or `clip`."""
+    weights: dict[str, float | None]
+    """Method -> weight in the weighted average; None where it is in none."""
+    is_mean: bool = False
+    missing: tuple[str, ...] = ()
+    """Titles of the tasks that a mean should cover and that have no score."""
+    overlaps: tuple[Overlap | None, ...] = ()
+    """One an encoder; None where it was not judged on the task."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,21 +93,45 @@ class Failure:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Absence:
+    """A task that encoders were not judged on because its corpus was not there."""
+
+    task: str
+    encoders: tuple[str, ...]
+    title: str
+    source: str
+    placement: str
+    """What to place where."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class View:
     """Everything that the page shows of the results; the first encoder is the baseline."""
 
     encoders: tuple[str, ...]
+    protocol: str
     rows: tuple[Row, ...]
+    """By domain, speech first, in the order of the results."""
     means: tuple[Row, ...]
     """Over all tasks first, then by domain; tasks that every encoder was judged on. Empty where there are none."""
-    num_mean_tasks: int
-    """Tasks in the mean over all."""
+    weighted: tuple[Row, ...]
+    """The same, weighted as in the paper; `about` says over how many of the tasks."""
     intervals: str
     """How the intervals were made, in one or two sentences."""
     facts: tuple[Fact, ...]
     failures: tuple[Failure, ...]
+    absences: tuple[Absence, ...]
     notes: tuple[str, ...]
     """What a reader of the scores should know."""
+
+    @property
+    def coverage(self) -> str:
+        """What the weighted average covers and which tasks it lacks, in a sentence; empty where there is none."""
+        if not self.weighted:
+            return ""
+        row = self.weighted[0]
+        missing = f"; missing: {', '.join(row.missing)}" if row.missing else ""
+        return f"{row.title}: {row.about}{missing}."
 
     @property
     def mean(self) -> Row | None:

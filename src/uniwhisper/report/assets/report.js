@@ -124,7 +124,7 @@
       play.textContent = "Play";
     }
     function start() {
-      stop();
+      document.dispatchEvent(new Event("report:stop")); // whatever else plays on the page
       if (chosen < 0 || !hasPlayer(chosen)) return;
       const mine = request;
       sound = new Audio(`data:${data.mime};base64,${data.audio[task.points[chosen].a]}`);
@@ -244,6 +244,7 @@
       facts.textContent = task.facts;
       choose(-1);
     }
+    document.addEventListener("report:stop", stop);
     panels.forEach(listen);
     play.addEventListener("click", () => { if (sound) stop(); else start(); });
     select.addEventListener("change", () => open(select.selectedIndex));
