@@ -15,6 +15,11 @@ ROOT = Path(__file__).parents[1]
 FIXTURES = ROOT / "tests" / "fixtures"
 BEGIN, END = "<!-- corpora:begin -->", "<!-- corpora:end -->"
 
+CAPTION = (
+    '"Fixture": clips of a toy copy of the layout, converted in every test run. "Real rows": rows of the',
+    "publisher's own annotation files that the tests read whole; a dash where none were to be had. Hours as published.",
+)
+
 FAMILIES = {
     "asr": "ASR",
     "translation": "translation",
@@ -40,7 +45,7 @@ def table() -> str:
         "|---|---|---|---|---|---|---|",
         *(row(spec) for spec in specs),
     ]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *CAPTION])
 
 
 def row(spec: SourceSpec) -> str:

@@ -26,6 +26,7 @@ import shlex
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import click
 import pytest
@@ -35,6 +36,8 @@ from tiny import tiny_whisper, tone
 from uniwhisper.audio import SAMPLE_RATE
 from uniwhisper.checkpoint import save_audio_model
 from uniwhisper.cli import VERBS, app
+from uniwhisper.evaluate.bootstrap import interval, replicate
+from uniwhisper.evaluate.results import load_predictions, read_results
 from uniwhisper.evaluate.splits import make_plan
 from uniwhisper.evaluate.tables import read_table as read_task
 from uniwhisper.instructions import families
@@ -239,7 +242,7 @@ def test_training_table_can_be_trained_on(desk: Path) -> None:
 def test_evaluation_table_can_be_judged_on(desk: Path) -> None:
     task = read_task(write_table(desk, "eval.csv"))
     assert task.classes == ("lark", "owl")
-    assert task.group_column == "group"
+    assert task.group_kind == "group"
     assert make_plan(task).scheme == "train/test"
 
 
@@ -316,17 +319,41 @@ def exists(span: str) -> bool:
     return bare or (ROOT / span).exists() or (PACKAGE / span).exists()
 
 
-def test_the_table_of_corpora_is_the_generated_one() -> None:
-    spec = importlib.util.spec_from_file_location("corpora", ROOT / "scripts" / "corpora.py")
+def script(name: str) -> ModuleType:
+    """Return a module of `scripts/`."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
-    corpora = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(corpora)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_table_of_corpora_is_the_generated_one() -> None:
+    corpora = script("corpora")
     shown = README.partition(corpora.BEGIN)[2].partition(corpora.END)[0].strip()
     assert shown == corpora.table(), "run `python scripts/corpora.py --write`"
-    rows = [line.split("|") for line in shown.splitlines()[2:]]
+    rows = [line.split("|") for line in shown.splitlines()[2:] if line.startswith("|")]
     assert sum("train" in row[2] for row in rows) == 23
     assert sum("eval" in row[2] for row in rows) == 19, "LibriSpeech serves two tasks of the paper's twenty"
+
+
+def test_the_table_of_scores_is_the_generated_one() -> None:
+    judged = script("judged")
+    shown = README.partition(judged.BEGIN)[2].partition(judged.END)[0].strip()
+    assert shown == judged.table(), "run `python scripts/judged.py --write`"
+
+
+def test_the_intervals_of_the_table_of_scores_follow_from_stored_predictions() -> None:
+    for folder in sorted(script("judged").STORED.iterdir()):
+        results = read_results(folder)
+        for name, stored in load_predictions(results, [task.name for task in results.tasks]).items():
+            task = results.task(name)
+            replicates = replicate(stored, metric=task.metric)
+            scores = stored.probe_scores(task.metric)
+            assert tuple(scores) == pytest.approx(task.probe.per_seed, abs=1e-12)
+            again = interval(sum(scores) / len(scores), replicates.probe)
+            assert (again.low, again.high) == pytest.approx((task.probe.low, task.probe.high), abs=1e-12)
 
 
 def test_anchors_exist() -> None:
@@ -337,7 +364,8 @@ def test_anchors_exist() -> None:
 
 
 def test_readme_is_short_and_its_results_can_be_filled_in() -> None:
-    by_hand = re.sub(r"<!-- corpora:begin -->.*<!-- corpora:end -->", "", README, flags=re.DOTALL)
+    generated = r"<!-- (corpora|judged):begin -->.*?<!-- \1:end -->"
+    by_hand = re.sub(generated, "", README, flags=re.DOTALL)
     assert len(by_hand.splitlines()) <= MAX_README_LINES
     markers = [line for line in README.splitlines() if "<!-- results:" in line]
     assert markers == ["<!-- results:begin -->", "<!-- results:end -->"]
