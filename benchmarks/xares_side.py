@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -116,6 +117,7 @@ def main() -> None:
     )
     task = XaresTask(config)
     stages: dict[str, Callable[[], Any]] = {"encode": task.make_encoded_tar, "mlp": task.run_mlp, "knn": task.run_knn}
+    shutil.rmtree(Path(options.env) / options.task / "checkpoints", ignore_errors=True)  # it would reuse them
     wall, cpu = time.perf_counter(), time.process_time()
     result = stages[options.stage]()
     measured = {
