@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
@@ -53,7 +53,7 @@ def map_threads(function: Callable[[In], Out], items: Iterable[In], *, threads: 
         threads: How many run beside each other; by default `num_threads()`; 1 runs them here.
     """
     threads = threads or num_threads()
-    if threads == 1:
+    if threads == 1 or (isinstance(items, Sized) and len(items) < 2):
         yield from map(function, items)
         return
     with ThreadPoolExecutor(threads, initializer=_like_the_caller, initargs=_torch_threads()) as pool:
