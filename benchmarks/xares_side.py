@@ -117,7 +117,8 @@ def main() -> None:
     )
     task = XaresTask(config)
     stages: dict[str, Callable[[], Any]] = {"encode": task.make_encoded_tar, "mlp": task.run_mlp, "knn": task.run_knn}
-    shutil.rmtree(Path(options.env) / options.task / "checkpoints", ignore_errors=True)  # it would reuse them
+    if options.stage == "mlp":  # a second training would be skipped
+        shutil.rmtree(Path(options.env) / options.task / "checkpoints", ignore_errors=True)
     wall, cpu = time.perf_counter(), time.process_time()
     result = stages[options.stage]()
     measured = {
