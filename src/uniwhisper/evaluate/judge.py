@@ -18,7 +18,7 @@ from uniwhisper.errors import EncoderError, TaskError
 from uniwhisper.evaluate.asr import AsrConfig, transcribe
 from uniwhisper.evaluate.bootstrap import Replicates, interval, resampling_units
 from uniwhisper.evaluate.embeddings import embed_clips
-from uniwhisper.evaluate.frames import store_frames
+from uniwhisper.evaluate.frames import frame_bytes, store_frames
 from uniwhisper.evaluate.knn import KnnConfig, neighbours, votes_of
 from uniwhisper.evaluate.maps import MapClips, sample_clips
 from uniwhisper.evaluate.neighbours import Errors, sample_errors
@@ -73,7 +73,8 @@ def predict(task: Task, plan: Plan, encoder: Any, methods: Methods, watch: Watch
         return _predict_labels(task, plan, encoder, methods, watch)
     if not hasattr(encoder, "frames"):
         raise EncoderError(f"{task.name}: expected an encoder with frames(waves), found one with embed(paths) alone")
-    count = _Counter(watch, "frames", len(task.clips))
+    size_gb = frame_bytes(encoder, task.clips) / 1e9
+    count = _Counter(watch, f"frames, {size_gb:.1f} GB", len(task.clips))
     folder = None if methods.frames is None else methods.frames / task.name
     frames = store_frames(encoder, task.clips, folder, on_done=count.add)
     if task.kind == "frame":
