@@ -111,6 +111,8 @@ def test_absent_corpora_are_listed_and_the_others_judged(cli: Cli, models: dict[
         (("--out", "x", "--corpora", ".", "--tasks", "esc"), "did you mean esc50?"),
         (("--out", "x", "--corpora", ".", "--tasks", "gtzan"), "none of the 1 tasks' corpora is in ."),
         (("--mock", "--set", "probe.hidden_layers=1", "--protocol", "xares"), "no field 'hidden_layers'"),
+        (("--out", "x", "--table", "a.csv", "--leakage", "none"), "expected a finished folder of `uniwhisper leakage`"),
+        (("--mock", "--device", "abacus"), "expected a device that torch can use, found 'abacus'"),
         (("--mock", "--set", "hidden_layers=1"), "expected knn., probe. or asr. and a field"),
     ],
 )

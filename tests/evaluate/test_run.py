@@ -225,6 +225,8 @@ def test_bad_arguments(encoder, tables, tmp_path):
         judge(encoder, [tables[1], tables[1]], tmp_path / "out")
     with pytest.raises(ConfigError, match="expected domains and kinds for the tasks"):
         judge(encoder, tables, tmp_path / "out", domains={"esc": "sound"})
+    with pytest.raises(ConfigError, match="expected a device that torch can use, found 'abacus'"):
+        judge(encoder, tables, tmp_path / "out", device="abacus")
     with pytest.raises(ConfigError, match="expected overlap"):
         judge(encoder, tables, tmp_path / "out", overlap="ignore")
 

@@ -122,7 +122,7 @@ def _judge(
     from uniwhisper.encoders import load_encoder
     from uniwhisper.evaluate.render import render_table
     from uniwhisper.evaluate.results import read_results
-    from uniwhisper.evaluate.run import Settings, evaluate
+    from uniwhisper.evaluate.run import Settings, check_device, evaluate
 
     before = read_results(options["baseline"]) if options["baseline"] else None  # a wrong path costs no evaluation
     settings = Settings(
@@ -137,6 +137,7 @@ def _judge(
         asr=asr,
     )
     settings = _changed(settings, options["changes"])
+    check_device(options["device"])
     encoder = load_encoder(model, device=options["device"], precision=options["precision"], frames=options["frames"])
     cache = EmbeddingCache(scratch / "embeddings.sqlite" if scratch else None)
     frames = scratch / "frames" if scratch else None

@@ -20,7 +20,7 @@ from uniwhisper.evaluate.results import Contamination
 from uniwhisper.evaluate.task import Task
 from uniwhisper.files import read_json, read_jsonl
 
-__all__ = ["contamination", "origins", "shared_corpora"]
+__all__ = ["check_searches", "contamination", "origins", "shared_corpora"]
 
 _TABLE = Path(__file__).with_name("corpora.csv")
 
@@ -46,6 +46,16 @@ def contamination(encoder: object, task: Task, *, leakage: Sequence[Path] = ()) 
     shared = {name for corpus in corpora for name in shared_corpora(trained_on, corpus)}
     clips = _clips(searches, task, corpora, frozenset(trained_on), provenance)
     return Contamination(corpora=tuple(sorted(shared)), clips=clips)
+
+
+def check_searches(leakage: Sequence[Path]) -> None:
+    """Read the folders of `contamination`'s searches, so that a wrong one is found before a judgement and not after.
+
+    Raises:
+        TaskError: A folder is no finished search.
+    """
+    for folder in leakage:
+        _Search(folder)
 
 
 def shared_corpora(trained_on: Iterable[str], corpus: str) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from uniwhisper.errors import ConfigError, ReportError, UniWhisperError
 from uniwhisper.evaluate import asr as asr_probe
 from uniwhisper.evaluate.bootstrap import NUM_REPLICATES, PERCENTILES, Replicates, replicate
 from uniwhisper.evaluate.compare import means, weighted_means
-from uniwhisper.evaluate.contamination import contamination
+from uniwhisper.evaluate.contamination import check_searches, contamination
 from uniwhisper.evaluate.judge import Judged, Methods, describe, predict
 from uniwhisper.evaluate.knn import KnnConfig
 from uniwhisper.evaluate.maps import MapClips, read_map_clips, write_map_clips
@@ -50,7 +50,7 @@ from uniwhisper.evaluate.threads import one_thread_each
 from uniwhisper.evaluate.wanted import Wanted, as_wanted
 from uniwhisper.files import content_hash
 
-__all__ = ["Settings", "evaluate"]
+__all__ = ["Settings", "check_device", "evaluate"]
 
 SPLIT_SEED = 0
 
@@ -144,12 +144,15 @@ def evaluate(
 
     Raises:
         ConfigError: There is no task, two have the same name, or a parameter is out of range.
+        TaskError: A folder of `settings.leakage` is no finished search.
     """
     wanted = [as_wanted(task) for task in tasks]
     repeated = sorted({one.name for one in wanted if [other.name for other in wanted].count(one.name) > 1})
     if repeated or not (wanted or absent):
         raise ConfigError(f"expected tasks with different names, found {', '.join(repeated) or 'no task'}")
     settings = settings or Settings()
+    check_searches(settings.leakage)
+    check_device(settings.device)
     run = _Run(
         encoder,
         Path(out),
@@ -343,6 +346,18 @@ def _environment() -> dict[str, str]:
         "torch": str(torch.__version__),
         "uniwhisper": __version__,
     }
+
+
+def check_device(device: str) -> None:
+    """Try a device before anything is loaded onto it.
+
+    Raises:
+        ConfigError: Torch cannot use it here.
+    """
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as e:  # torch has no type of its own for this
+        raise ConfigError(f"expected a device that torch can use, found {device!r}: {str(e).splitlines()[0]}") from e
 
 
 def _describe(error: Exception) -> str:
