@@ -271,4 +271,5 @@ def test_nothing_in_the_package_pickles() -> None:
     assert sorted(loads) == ["encoders/_hub.py", "weights/openai.py"], "formats of others, read as tensors alone"
     for name, text in loads.items():
         calls = re.findall(r"torch\.load\(.*?\)", text)
-        assert calls and all("weights_only=True" in call for call in calls), name
+        assert calls
+        assert all("weights_only=True" in call for call in calls), name
