@@ -36,19 +36,24 @@ def table() -> str:
         "|---|---|---|---|---|---|",
         *(_row(task, xares.task(task.name)) for task in strict.tasks),
         _mean_row(strict, xares),
-        *(_row(task, None) for name in ASR for task in read_results(STORED / name).tasks),
+        *(_asr_row(name) for name in ASR),
         "",
         *CAPTION,
     ]
     return "\n".join(lines)
 
 
-def _row(strict: TaskResult, xares: TaskResult | None) -> str:
+def _row(strict: TaskResult, xares: TaskResult) -> str:
     metric = METRICS[strict.metric]
     folds = f", {strict.num_folds} folds" if strict.num_folds > 1 else ""
     name = strict.title.replace("_", " ") + folds + (f", {metric}" if metric else "")
-    scores = [strict.knn, xares.knn if xares else None, strict.probe, xares.probe if xares else None]
+    scores = [strict.knn, xares.knn, strict.probe, xares.probe]
     return "| " + " | ".join([name, f"{strict.num_test_clips:,}", *map(_cell, scores)]) + " |"
+
+
+def _asr_row(name: str) -> str:
+    strict, xares = (read_results(STORED / f"{name}-{protocol}").tasks[0] for protocol in ("strict", "xares"))
+    return _row(strict, xares)
 
 
 def _mean_row(strict: Results, xares: Results) -> str:

@@ -17,6 +17,7 @@ from .conftest import Corpus
 
 def test_predictions_are_by_row_with_references_as_stored(corpus: Corpus, config: AsrConfig) -> None:
     seen: list[tuple[str, int, int]] = []
+    config = replace(config, normaliser="raw-lower")  # not the default: a score must use the one that was asked for
     predictions, outcome = transcribe(
         corpus.frames, corpus.task, corpus.plan, config=config, progress=lambda *step: seen.append(step)
     )
@@ -28,6 +29,7 @@ def test_predictions_are_by_row_with_references_as_stored(corpus: Corpus, config
     assert [(run.fold, run.seed) for run in outcome.runs] == [("test", 0), ("test", 1)]
     assert all(1 <= run.chosen <= len(run.epochs) <= config.epochs for run in outcome.runs)
     assert outcome.decoder == "tiny"
+    assert predictions.normaliser == config.normaliser == "raw-lower"
     assert len(outcome.decoder_sha256) == 64
     assert seen[0] == ("ASR test, seed 0", 0, 6)
     assert seen[-1] == ("ASR test, seed 1", 6, 6)

@@ -103,7 +103,7 @@ def transcribe(
                 runs.append(run)
     notes = _notes(lm, task, runs, config, num_test=sum(len(fold.test) for fold in plan.folds))
     outcome = AsrOutcome(decoder=lm.name, decoder_sha256=lm.sha256, runs=tuple(runs), notes=notes)
-    return _predictions(task, plan, texts), outcome
+    return _predictions(task, plan, texts, config), outcome
 
 
 def _run(
@@ -134,7 +134,7 @@ def _run(
     return run, found
 
 
-def _predictions(task: Task, plan: Plan, texts: np.ndarray) -> TextPredictions:
+def _predictions(task: Task, plan: Plan, texts: np.ndarray, config: AsrConfig) -> TextPredictions:
     """Return the stored form, by row; references are the transcripts as the corpus has them."""
     test = np.concatenate([fold.test for fold in plan.folds])
     order = np.argsort(test, kind="stable")
@@ -146,6 +146,7 @@ def _predictions(task: Task, plan: Plan, texts: np.ndarray) -> TextPredictions:
         unit=resampling_units(None if task.groups is None else [task.groups[i] for i in rows], fold)[0],
         reference=np.array([task.clips[i].annotation.transcript for i in rows]),
         probe=np.array(texts[:, rows].tolist()),
+        normaliser=config.normaliser,
     )
 
 
