@@ -64,3 +64,14 @@ def test_the_environment_decides_how_many(monkeypatch):
     for unusable in ("", "0", "many"):
         monkeypatch.setenv("OMP_NUM_THREADS", unusable)
         assert num_threads() >= 1
+
+
+def test_pieces_compute_with_as_many_threads_as_the_caller():
+    def openmp_threads(_: int) -> list[int]:
+        # torch's own count is the process's; OpenMP, which its kernels ask, counts for each thread apart
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "openmp"]
+
+    with one_thread_each():
+        here = openmp_threads(0)
+        assert set(here) == {1}
+        assert list(map_threads(openmp_threads, range(6), threads=3)) == [here] * 6

@@ -54,7 +54,6 @@ def transcripts(
 
     @torch.no_grad()
     def decode(group: Sequence[int]) -> list[Answer]:
-        torch.set_num_threads(1)  # threads of a pool start with as many as there are cores
         members = [chosen[i] for i in group]
         packed = pack(frames, members, device)
         with torch.autocast(packed.values.device.type, torch.bfloat16, enabled=config.precision == "bf16"):

@@ -131,7 +131,6 @@ def train_step(
     total = sum(len(utterance.turn.answer) for piece in pieces for utterance in piece)
 
     def compute(piece: Sequence[Utterance]) -> tuple[float, tuple[Tensor, ...]]:
-        torch.set_num_threads(1)  # threads of a pool start with as many as there are cores
         loss = piece_losses(adapter, lm, frames, piece, config).sum() / total
         return float(loss.detach()), torch.autograd.grad(loss, parameters)
 
@@ -228,7 +227,6 @@ def _mean_loss(
     adapter: SwigluAdapter, lm: FrozenLM, frames: FrameStore, valid: Sequence[Utterance], config: AsrConfig
 ) -> float:
     def compute(batch: Sequence[Utterance]) -> tuple[float, int]:
-        torch.set_num_threads(1)
         with torch.no_grad():
             losses = piece_losses(adapter, lm, frames, batch, config)
         return float(losses.sum()), len(losses)
@@ -243,7 +241,6 @@ def _teacher_forced(
     """Return the best token after the true words so far, for every token, cut to the transcript's letters."""
 
     def compute(batch: Sequence[Utterance]) -> list[str]:
-        torch.set_num_threads(1)
         with (
             torch.no_grad(),
             torch.autocast(adapter.mean.device.type, torch.bfloat16, enabled=config.precision == "bf16"),
