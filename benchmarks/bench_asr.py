@@ -30,8 +30,8 @@ from uniwhisper.evaluate.asr.decode import transcripts
 from uniwhisper.evaluate.asr.decoders import TINY_NAME, open_decoder, tiny_decoder
 from uniwhisper.evaluate.asr.examples import Utterance, pack
 from uniwhisper.evaluate.asr.fit import piece_losses, train_step
-from uniwhisper.evaluate.threads import one_thread_each
 from uniwhisper.model.decoder import Turn
+from uniwhisper.threads import one_thread_each
 from uniwhisper.weights import resolve
 
 OURS, PLAIN = "ours", "plain transformers"

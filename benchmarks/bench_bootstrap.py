@@ -22,8 +22,8 @@ from uniwhisper.evaluate.bootstrap import NUM_REPLICATES, replicate
 from uniwhisper.evaluate.bootstrap.precision import count_type, mean_precision_of_counts, rank_clips
 from uniwhisper.evaluate.predictions import ClipPredictions, Predictions, SegmentPredictions, TextPredictions
 from uniwhisper.evaluate.tasks import TaskSpec, suite
-from uniwhisper.evaluate.threads import num_threads, one_thread_each
 from uniwhisper.evaluate.transcripts import normalise
+from uniwhisper.threads import num_threads, one_thread_each
 
 SEEDS = 3
 FOLDS = {"libricount": 5, "ravdess": 4, "gtzan": 10, "esc50": 5, "urbansound8k": 10, "vocal_imitation": 3, "crema_d": 5}

@@ -19,7 +19,7 @@ from torch.nn.functional import normalize, one_hot, softmax
 
 from timing import hardware, interleave, peak_memory_mb, table, write_result
 from uniwhisper.evaluate.knn import KnnConfig, knn_votes, neighbours
-from uniwhisper.evaluate.threads import one_thread_each
+from uniwhisper.threads import one_thread_each
 
 BATCH = 32
 NSYNTH = (289_205, 4096)

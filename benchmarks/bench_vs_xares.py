@@ -131,7 +131,7 @@ def encode(setup: Setup, cache: Path) -> dict[str, Any]:
     from uniwhisper.cache import EmbeddingCache
     from uniwhisper.embed import load
     from uniwhisper.evaluate.embeddings import embed_clips
-    from uniwhisper.evaluate.threads import one_thread_each
+    from uniwhisper.threads import one_thread_each
 
     cache.unlink(missing_ok=True)
     encoder = load(setup.weights, frames="encoder")

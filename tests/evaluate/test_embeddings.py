@@ -27,8 +27,8 @@ from uniwhisper.embed import AudioEmbedder, load
 from uniwhisper.errors import AudioError, EncoderError
 from uniwhisper.evaluate import embeddings
 from uniwhisper.evaluate.embeddings import clip_key, embed_clips
-from uniwhisper.evaluate.threads import map_threads, one_thread_each
 from uniwhisper.passes import plan_batches
+from uniwhisper.threads import map_threads, one_thread_each
 
 DURATIONS = [0.5, 0.31, 0.8, 0.25, 0.62, 0.5, 0.44, 0.3]
 
@@ -263,7 +263,7 @@ from pathlib import Path
 from uniwhisper.cache import EmbeddingCache
 from uniwhisper.embed import load
 from uniwhisper.evaluate import embeddings
-from uniwhisper.evaluate.threads import num_threads, one_thread_each
+from uniwhisper.threads import num_threads, one_thread_each
 from uniwhisper.manifest import read_manifest
 embeddings._CPU_BATCH_S = 3.0
 encoder = load(sys.argv[1])

@@ -22,7 +22,7 @@ from uniwhisper.clips import read_clip
 from uniwhisper.errors import AudioError, EncoderError
 from uniwhisper.evaluate import embeddings, frames
 from uniwhisper.evaluate.frames import FrameStore, frame_bytes, store_frames
-from uniwhisper.evaluate.threads import map_threads
+from uniwhisper.threads import map_threads
 from uniwhisper.types import Clip
 
 DURATIONS = [0.5, 0.31, 0.8, 0.25, 0.62, 0.5, 0.44, 0.3]

@@ -15,8 +15,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from evaluate.plain_xares import in_batches, train_plain
+from uniwhisper import threads
 from uniwhisper.errors import ConfigError, TaskError
-from uniwhisper.evaluate import threads
 from uniwhisper.evaluate.metrics import accuracy, mean_average_precision
 from uniwhisper.evaluate.probes import ProbeConfig, XaresProbeConfig, train_probes
 from uniwhisper.evaluate.probes.data import ClipData, Moments, Shuffle

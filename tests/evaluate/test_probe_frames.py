@@ -11,8 +11,8 @@ import torch
 from sklearn.metrics import f1_score
 
 from evaluate.plain_xares import in_batches, train_plain
+from uniwhisper import threads
 from uniwhisper.errors import TaskError
-from uniwhisper.evaluate import threads
 from uniwhisper.evaluate.probes import ProbeConfig, XaresProbeConfig, train_frame_probes
 from uniwhisper.evaluate.probes import frame_data as probe_frame_data
 from uniwhisper.evaluate.probes.segments import pool_max, segment_spans, segment_truth, xares_frame_labels, xares_spans

@@ -16,8 +16,8 @@ import numpy as np
 from uniwhisper.cache import EmbeddingCache, audio_hash, embedding_key
 from uniwhisper.clips import clip_span, length_s, read_clip
 from uniwhisper.embed import Encoder
-from uniwhisper.evaluate.threads import map_threads
 from uniwhisper.passes import Audio, mean_vectors, reading
+from uniwhisper.threads import map_threads
 from uniwhisper.types import Clip
 
 __all__ = ["audio_of", "batch_s", "clip_key", "embed_clips", "runs_side_by_side"]

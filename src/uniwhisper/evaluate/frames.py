@@ -24,9 +24,9 @@ from uniwhisper.clips import length_s
 from uniwhisper.embed import Encoder
 from uniwhisper.errors import EncoderError, ManifestError
 from uniwhisper.evaluate.embeddings import audio_of, batch_s, clip_key, runs_side_by_side
-from uniwhisper.evaluate.threads import map_threads
 from uniwhisper.files import atomic_path, content_hash, home, is_done, mark_done, read_json, write_json
 from uniwhisper.passes import encode_batches
+from uniwhisper.threads import map_threads
 from uniwhisper.types import Clip
 
 __all__ = ["FrameStore", "frame_bytes", "store_frames"]

@@ -46,9 +46,9 @@ from uniwhisper.evaluate.results import (
 )
 from uniwhisper.evaluate.splits import OVERLAP_POLICIES, VALID_SHARE, Overlap, make_plan
 from uniwhisper.evaluate.task import PROTOCOLS, ProtocolName, Task
-from uniwhisper.evaluate.threads import one_thread_each
 from uniwhisper.evaluate.wanted import Wanted, as_wanted
 from uniwhisper.files import content_hash
+from uniwhisper.threads import one_thread_each
 
 __all__ = ["Settings", "check_device", "evaluate"]
 

@@ -18,7 +18,7 @@ from uniwhisper.evaluate.asr.cached import cached_attention, open_cache
 from uniwhisper.evaluate.asr.config import AsrConfig
 from uniwhisper.evaluate.asr.decoders import FrozenLM
 from uniwhisper.evaluate.asr.examples import Utterance, pack
-from uniwhisper.evaluate.threads import map_threads
+from uniwhisper.threads import map_threads
 
 if TYPE_CHECKING:
     from uniwhisper.evaluate.frames import FrameStore

@@ -22,8 +22,8 @@ from uniwhisper.evaluate.asr.decode import transcripts
 from uniwhisper.evaluate.asr.decoders import FrozenLM
 from uniwhisper.evaluate.asr.examples import Utterance, epoch_steps, in_order, longest_answer, pack
 from uniwhisper.evaluate.asr.warm_start import frame_statistics, warm_start
-from uniwhisper.evaluate.threads import map_threads
 from uniwhisper.evaluate.transcripts import word_errors
+from uniwhisper.threads import map_threads
 
 if TYPE_CHECKING:
     from uniwhisper.evaluate.frames import FrameStore

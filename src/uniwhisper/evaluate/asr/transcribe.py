@@ -23,7 +23,7 @@ from uniwhisper.evaluate.bootstrap import resampling_units
 from uniwhisper.evaluate.predictions import TextPredictions
 from uniwhisper.evaluate.splits import Fold, Plan
 from uniwhisper.evaluate.task import Task
-from uniwhisper.evaluate.threads import one_thread_each
+from uniwhisper.threads import one_thread_each
 
 if TYPE_CHECKING:
     from uniwhisper.evaluate.frames import FrameStore

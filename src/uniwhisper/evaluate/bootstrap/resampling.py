@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from uniwhisper.evaluate.bootstrap.precision import count_type, mean_precision_of_counts, rank_clips
-from uniwhisper.evaluate.threads import map_threads
+from uniwhisper.threads import map_threads
 
 __all__ = ["Rankings", "Sums", "random_numbers", "resampled_scores"]
 

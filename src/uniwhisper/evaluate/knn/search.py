@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from uniwhisper.errors import ConfigError, EncoderError
-from uniwhisper.evaluate.threads import map_threads
+from uniwhisper.threads import map_threads
 
 __all__ = ["Nearest", "Scaled", "search_blocks", "search_faiss"]
 

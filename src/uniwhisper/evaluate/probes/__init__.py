@@ -20,7 +20,7 @@ from uniwhisper.evaluate.probes.strict import fit_strict
 from uniwhisper.evaluate.probes.xares import fit_xares
 from uniwhisper.evaluate.splits import Fold
 from uniwhisper.evaluate.task import XaresSettings
-from uniwhisper.evaluate.threads import one_thread_each
+from uniwhisper.threads import one_thread_each
 
 __all__ = ["FrameOutcome", "ProbeConfig", "ProbeOutcome", "XaresProbeConfig", "train_frame_probes", "train_probes"]
 

@@ -27,7 +27,7 @@ from uniwhisper.evaluate.probes.segments import (
     xares_spans,
 )
 from uniwhisper.evaluate.task import Task
-from uniwhisper.evaluate.threads import map_threads
+from uniwhisper.threads import map_threads
 
 __all__ = [
     "Block",

@@ -38,7 +38,7 @@ from uniwhisper.evaluate.probes.strict import MIN_STEPS_PER_EPOCH
 from uniwhisper.evaluate.probes.xares import XaresStack, cosine_rate, normalise_rows
 from uniwhisper.evaluate.splits import Fold, Plan
 from uniwhisper.evaluate.task import Task, XaresSettings
-from uniwhisper.evaluate.threads import map_threads, one_thread_each
+from uniwhisper.threads import map_threads, one_thread_each
 
 __all__ = ["train_frame_probes"]
 

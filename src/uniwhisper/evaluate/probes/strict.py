@@ -23,7 +23,7 @@ from uniwhisper.evaluate.metrics import accuracy, mean_average_precision
 from uniwhisper.evaluate.probes.config import ProbeConfig, ProbeOutcome
 from uniwhisper.evaluate.probes.data import ClipData, Shuffle, blocks
 from uniwhisper.evaluate.probes.models import EarlyStack, bce_residuals, cross_entropy_residuals, forward
-from uniwhisper.evaluate.threads import map_threads
+from uniwhisper.threads import map_threads
 
 __all__ = ["NEVER", "fit_strict"]
 

@@ -28,7 +28,7 @@ from uniwhisper.evaluate.probes.config import ProbeOutcome, XaresProbeConfig
 from uniwhisper.evaluate.probes.data import ClipData, Shuffle, blocks
 from uniwhisper.evaluate.probes.models import StackedAdam, bce_residuals, cross_entropy_residuals
 from uniwhisper.evaluate.task import XaresSettings
-from uniwhisper.evaluate.threads import map_threads
+from uniwhisper.threads import map_threads
 
 __all__ = ["XaresStack", "cosine_rate", "fit_xares", "normalise_rows"]
 

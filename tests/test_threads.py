@@ -10,7 +10,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from uniwhisper.evaluate.threads import map_threads, num_threads, one_thread_each
+from uniwhisper.threads import map_threads, num_threads, one_thread_each
 
 
 def blas_threads() -> set[int]:
