@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tiny import CHAT_TEMPLATE, randomise, tiny_lm, tiny_tokenizer
 from uniwhisper.errors import WeightsError
 from uniwhisper.model.decoder import Decoder, Turn, load_decoder
-from uniwhisper.model.packing import Packed
+from uniwhisper.model.execution import ExecutionConfig
+from uniwhisper.model.packing import Packed, Segments
 
 KINDS = ("llama", "qwen2", "qwen3", "gpt2")
 TEXTS = (("What is heard?", "the dog"), ("Say it.", "go on and on"), ("", ""), ("Transcribe the clip", " the end"))
@@ -102,8 +103,8 @@ def test_gradient_to_the_audio_is_hugging_faces(pair: tuple[Decoder, Any]) -> No
 def test_order_is_opening_audio_prompt_answer(pair: tuple[Decoder, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     decoder, stock = pair
     turns, packed = [decoder.turn(*text) for text in TEXTS[:2]], audio(decoder, (3, 2))
-    seen: list[tuple[Tensor, list[int]]] = []
-    monkeypatch.setattr(decoder, "states", lambda inputs, lengths: seen.append((inputs, lengths)) or inputs)
+    seen: list[tuple[Tensor, Segments]] = []
+    monkeypatch.setattr(decoder, "_states", lambda inputs, segments: seen.append((inputs, segments)) or inputs)
     embed, expected = stock.get_input_embeddings(), []
     with torch.no_grad():
         decoder.answer_losses(packed, turns)
@@ -113,7 +114,7 @@ def test_order_is_opening_audio_prompt_answer(pair: tuple[Decoder, Any], monkeyp
             expected.append(torch.cat([embed(opening), clip, embed(torch.tensor(text))]))
     assert len(seen) == 1
     assert torch.equal(seen[0][0], torch.cat(expected))
-    assert list(seen[0][1]) == [len(part) for part in expected]
+    assert seen[0][1].lengths == tuple(len(part) for part in expected)
 
 
 def test_loss_is_on_answer_tokens_alone(pair: tuple[Decoder, Any]) -> None:
@@ -207,7 +208,8 @@ def test_fast_path_stores_no_weight_twice(folders: dict[str, Path]) -> None:
     assert all(torch.equal(ours[name], stock[name]) for name in stock)
     assert decoder._fast is not None
     lm: Any = decoder.lm
-    layer, joined = lm.base_model.layers[0], decoder._fast.layers[0]
+    joined: Any = decoder._fast.layers[0]
+    layer = lm.base_model.layers[0]
     for projection in (layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj):
         assert projection.weight.untyped_storage().data_ptr() == joined.qkv.untyped_storage().data_ptr()
     assert layer.mlp.up_proj.weight.untyped_storage().data_ptr() == joined.gate_up.untyped_storage().data_ptr()
@@ -267,3 +269,76 @@ def test_chat_template_that_refuses_a_system_turn_serves(tmp_path: Path, refused
     decoder = load_decoder(folder)
     assert tokenizer.decode(decoder.dialogue.opening).endswith("<|im_start|>user\n")
     assert tokenizer.decode(decoder.dialogue.middle) == "<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_lm_without_pad_token_reads_padded_batches_too(folders: dict[str, Path]) -> None:
+    decoder = load_decoder(folders["llama"])
+    assert decoder.tokenizer.pad_token_id is None
+    assert decoder.lm.config.pad_token_id is None  # pyright: ignore[reportAttributeAccessIssue]
+    turns = [decoder.turn(*text) for text in TEXTS]
+    packed = decoder.answer_losses(audio(decoder), turns)
+    decoder.execution = ExecutionConfig(decoder="padded")
+    torch.testing.assert_close(decoder.answer_losses(audio(decoder), turns), packed, rtol=1e-5, atol=1e-6)
+
+
+def test_lm_of_a_tokenizer_that_splits_control_tags_learns_the_answer_alone(pair: tuple[Decoder, Any]) -> None:
+    decoder, stock = pair
+    tags, answer = "<|startofanalysis|><|en|><|sound|>", "the dog"
+    assert len(decoder.encode("<|sound|>")) > 1  # no tag is one token of any LM that was not trained with it
+    turn = decoder.turn(tags + "What is heard?", answer)
+    assert decoder.tokenizer.decode(turn.prompt).startswith(tags)
+    packed = audio(decoder, (5,))
+    with torch.no_grad():
+        states, targets = decoder.hidden(packed, [turn])
+        losses = decoder.answer_losses(packed, [turn])
+        assert targets.tolist() == [*decoder.encode(answer), *decoder.dialogue.closing]
+        assert len(states) == len(targets)
+        torch.testing.assert_close(losses.mean(), stock_loss(stock, decoder, packed.values, turn), atol=1e-5, rtol=0)
+
+
+def test_vocabulary_may_be_larger_than_the_tokenizer(tmp_path: Path, folders: dict[str, Path]) -> None:
+    lm = AutoModelForCausalLM.from_pretrained(folders["qwen3"], dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(folders["qwen3"])
+    lm.resize_token_embeddings(len(tokenizer) + 61, mean_resizing=False)
+    lm.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    decoder = load_decoder(tmp_path)
+    stock = AutoModelForCausalLM.from_pretrained(tmp_path, attn_implementation="eager", dtype=torch.float32).eval()
+    assert len(decoder.embedding) == len(tokenizer) + 61
+    turn, packed = decoder.turn(*TEXTS[0]), audio(decoder, (5,))
+    with torch.no_grad():
+        expected = stock_loss(stock, decoder, packed.values, turn)
+        for chunk in (0, 2):
+            decoder.execution = ExecutionConfig(loss_chunk=chunk)
+            torch.testing.assert_close(decoder.answer_losses(packed, [turn]).mean(), expected, atol=1e-5, rtol=0)
+
+
+def test_padded_batch_has_the_packed_losses_and_gradient(pair: tuple[Decoder, Any]) -> None:
+    decoder, _ = pair
+    turns = [decoder.turn(*text) for text in TEXTS]
+
+    def run() -> tuple[Tensor, Tensor]:
+        values = audio(decoder).values.requires_grad_()
+        losses = decoder.answer_losses(Packed(values=values, lengths=LENGTHS), turns)
+        return losses.detach(), torch.autograd.grad(losses.mean(), values)[0]
+
+    before, expected = decoder.execution, run()
+    try:
+        decoder.execution = ExecutionConfig(decoder="padded", logits="all")
+        found = run()
+    finally:
+        decoder.execution = before
+    torch.testing.assert_close(found[0], expected[0], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found[1], expected[1], rtol=1e-4, atol=1e-6)
+
+
+def test_bf16_leaves_the_frequencies_of_positions_as_they_were(tmp_path: Path) -> None:
+    folder = tiny_lm(tmp_path / "lm")
+    exact, rounded = (load_decoder(folder, dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
+    found = dict(rounded.lm.named_buffers())
+    frequencies = {name: buffer for name, buffer in exact.lm.named_buffers() if name.endswith("inv_freq")}
+    assert frequencies
+    for name, buffer in frequencies.items():
+        assert found[name].dtype == torch.float32
+        assert torch.equal(found[name], buffer)
+    assert rounded.embedding.dtype == torch.bfloat16

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,21 +7,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from tiny import randomise, tiny_lm, tiny_whisper
+from tiny import randomise
+from uniwhisper.model import layer
 from uniwhisper.model.decoder import load_decoder
 from uniwhisper.model.dims import AdapterConfig
 from uniwhisper.model.encoder import load_encoder
+from uniwhisper.model.packing import Packed, segment_means
 from uniwhisper.model.uniwhisper import AudioModel, UniWhisper
 
 LENGTHS = (20, 7, 33)
 TEXTS = (("What is it?", "the dog"), ("Say it.", "no"), ("Which kind?", "a bell in the rain"))
 SILENCE = [-0.5, -1.0, -1.5]
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    root = tmp_path_factory.mktemp("models")
-    return tiny_whisper(root / "whisper", width=32), tiny_lm(root / "lm", chat=True)
 
 
 def build(folders: tuple[Path, Path], precision: torch.dtype | None = None) -> UniWhisper:
@@ -49,22 +44,27 @@ def test_forward_is_the_chain_of_its_parts(folders: tuple[Path, Path]) -> None:
         frames = model.audio.encoder(mels(), SILENCE)
         chain = model.adapter(model.audio.subsampler(frames))
         assert chain.lengths == (3, 1, 5)  # 100 Hz -> 50 Hz -> 25 Hz -> 12.5 Hz, rounded up each time
-        assert torch.equal(model(mels(), SILENCE, turns), model.decoder.answer_losses(chain, turns))
+        losses, means = model(mels(), SILENCE, turns)
+        assert torch.equal(losses, model.decoder.answer_losses(chain, turns))
+        assert torch.equal(means, segment_means(model.audio(mels(), SILENCE)))
 
 
 def test_loss_of_an_example_does_not_depend_on_the_batch(folders: tuple[Path, Path]) -> None:
     model = build(folders)
     turns = [model.decoder.turn(*text) for text in TEXTS]
     with torch.no_grad():
-        together = model(mels(), SILENCE, turns).split([len(turn.answer) for turn in turns])
+        together = model(mels(), SILENCE, turns).tokens.split([len(turn.answer) for turn in turns])
         for n, part in enumerate(together):
-            torch.testing.assert_close(model([mels()[n]], [SILENCE[n]], [turns[n]]), part, atol=1e-5, rtol=0)
+            solo = model([mels()[n]], [SILENCE[n]], [turns[n]]).tokens
+            torch.testing.assert_close(solo, part, atol=1e-5, rtol=0)
 
 
 def test_gradient_reaches_encoder_and_adapter_and_not_the_decoder(folders: tuple[Path, Path]) -> None:
     model = build(folders)
     model.train()
-    model(mels(), SILENCE, [model.decoder.turn(*text) for text in TEXTS]).mean().backward()
+    losses = model(mels(), SILENCE, [model.decoder.turn(*text) for text in TEXTS])
+    assert not losses.means.requires_grad
+    losses.tokens.mean().backward()
     for name, parameter in model.named_parameters():
         if name.startswith("decoder.") or "embed_positions" in name:
             assert parameter.grad is None, name
@@ -77,12 +77,12 @@ def test_frozen_audio_gets_no_gradient_and_can_be_thawed(folders: tuple[Path, Pa
     model = build(folders)
     turns = [model.decoder.turn(*text) for text in TEXTS]
     model.freeze_audio(True)
-    frozen = model(mels(), SILENCE, turns)
+    frozen = model(mels(), SILENCE, turns).tokens
     frozen.mean().backward()
     assert all(parameter.grad is None for parameter in model.audio.parameters())
     assert all(parameter.grad is not None for parameter in model.adapter.parameters())
     model.freeze_audio(False)
-    thawed = model(mels(), SILENCE, turns)
+    thawed = model(mels(), SILENCE, turns).tokens
     thawed.mean().backward()
     assert torch.equal(frozen, thawed)
     assert model.audio.encoder.conv1.weight.grad is not None
@@ -101,13 +101,13 @@ def test_trainable_state_is_everything_but_the_decoder(folders: tuple[Path, Path
 def test_bf16_keeps_float32_master_weights(folders: tuple[Path, Path]) -> None:
     model, exact = build(folders, torch.bfloat16), build(folders)
     turns = [model.decoder.turn(*text) for text in TEXTS]
-    losses = model(mels(), SILENCE, turns)
+    losses, means = model(mels(), SILENCE, turns)
     losses.mean().backward()
-    assert losses.dtype == torch.float32
+    assert losses.dtype == means.dtype == torch.float32
     assert {p.dtype for p in (*model.audio.parameters(), *model.adapter.parameters())} == {torch.float32}
     assert model.adapter.skip.weight.grad is not None
     assert model.adapter.skip.weight.grad.dtype == torch.float32
-    reference = exact(mels(), SILENCE, turns)
+    reference = exact(mels(), SILENCE, turns).tokens
     torch.testing.assert_close(losses.mean(), reference.mean(), atol=0.05, rtol=0)
 
 
@@ -115,21 +115,19 @@ def test_bf16_keeps_float32_master_weights(folders: tuple[Path, Path]) -> None:
 def test_precision_is_that_of_encoder_and_adapter(
     folders: tuple[Path, Path], precision: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, seen = build(folders, precision), []
-    layer: Any = model.audio.encoder.layers[1]
-    monkeypatch.setattr(layer.fc1, "forward", watch(layer.fc1, seen))
-    monkeypatch.setattr(model.decoder, "answer_losses", lambda inputs, turns: seen.append(inputs.values.dtype))
+    model = build(folders, precision)
+    seen: list[torch.dtype] = []
+    finish = layer._finish
+
+    def noted(x: Tensor, attended: Tensor, *weights: Any) -> Tensor:
+        seen.append(attended.dtype)
+        return finish(x, attended, *weights)
+
+    def no_losses(inputs: Packed, turns: list[Any]) -> Tensor:
+        seen.append(inputs.values.dtype)
+        return torch.zeros(len(turns))
+
+    monkeypatch.setattr(layer, "_finish", noted)
+    monkeypatch.setattr(model.decoder, "answer_losses", no_losses)
     model(mels(), SILENCE, [])
-    assert seen == [precision or torch.float32] * 2
-
-
-def watch(module: torch.nn.Module, seen: list[torch.dtype]) -> Callable[[Tensor], Tensor]:
-    """Return the module's forward, which notes the type of what it computes."""
-    forward = module.forward
-
-    def noted(x: Tensor) -> Tensor:
-        output = forward(x)
-        seen.append(output.dtype)
-        return output
-
-    return noted
+    assert seen == [precision or torch.float32] * 3  # two layers and the adapter

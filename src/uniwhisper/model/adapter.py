@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from uniwhisper.model.dims import AdapterConfig
-from uniwhisper.model.packing import Packed, group_positions
+from uniwhisper.model.packing import Packed, group_positions, on_device
 
 __all__ = ["STRIDE", "Adapter", "Subsampler"]
 
@@ -45,7 +45,7 @@ class Subsampler(nn.Module):
     def forward(self, frames: Packed) -> Packed:
         """Return 40 ms frames, `ceil(T_i / 2)` a clip; a lone last frame is convolved with itself."""
         rows, lengths = group_positions(frames.lengths, STRIDE)
-        pairs = frames.values[rows.to(frames.values.device)]  # A, 2, D
+        pairs = frames.values[on_device(rows, frames.values.device)]  # A, 2, D
         weight = self.conv.weight.permute(0, 2, 1).reshape(self.conv.out_channels, -1)  # the conv as one matrix
         return Packed(values=functional.linear(pairs.flatten(1), weight, self.conv.bias), lengths=lengths)
 
@@ -80,7 +80,7 @@ class Adapter(nn.Module):
         lengths = frames.lengths
         if self.reduction > 1:
             rows, lengths = group_positions(lengths, self.reduction)
-            stacked = x[rows.to(x.device)]  # P, reduction, D
+            stacked = x[on_device(rows, x.device)]  # P, reduction, D
             x, wide = stacked.mean(dim=1), stacked.flatten(1)
         else:
             wide = x

@@ -2,7 +2,7 @@
 
 Any Hugging Face causal LM serves. It is loaded once, never gets a gradient or optimiser state and stays in eval mode;
 gradients only pass *through* it to the audio inputs. Sequences are packed (no padding) with positions that restart,
-and logits are computed at answer positions alone.
+and logits are computed at answer positions alone; `ExecutionConfig` can take back either, which changes no loss.
 
 Shape letters: `P` packed audio inputs, `L` packed decoder positions, `Q` decoder width, `V` vocabulary, `N` answer
 tokens.
@@ -18,11 +18,13 @@ from typing import Any, Self
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 from uniwhisper.errors import WeightsError
+from uniwhisper.model.execution import ExecutionConfig
 from uniwhisper.model.llama import PackedLlama, supports
-from uniwhisper.model.packing import Packed, segment_attention
+from uniwhisper.model.packing import Packed, Segments, on_device, positions_within, segment_attention, take_rows
+from uniwhisper.model.token_loss import IGNORED, token_losses
+from uniwhisper.model.turns import Dialogue, Turn, TurnMaker
 
 __all__ = ["Decoder", "Dialogue", "Turn", "load_decoder"]
 
@@ -30,31 +32,26 @@ _ATTENTION = "uniwhisper_packed"
 _PACKING_TOLERANCE = 1e-3
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Turn:
-    """Token ids of one example; prompt and answer are tokenised apart, so the loss boundary is exact."""
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Layout:
+    """A batch as the decoder reads it, on its device."""
 
-    prompt: tuple[int, ...]
-    answer: tuple[int, ...]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Dialogue:
-    """Token ids that the decoder's chat template puts around an example; a base model has only a closing token."""
-
-    opening: tuple[int, ...]
-    """Before the audio: the start of the user's turn."""
-    middle: tuple[int, ...]
-    """Between prompt and answer: the end of the user's turn and the start of the answer."""
-    closing: tuple[int, ...]
-    """After the answer: the token that ends it, which is learnt too."""
+    ids: Tensor
+    """Token of each row; anything where audio or padding stands."""
+    audio_rows: Tensor
+    answer_rows: Tensor
+    """Rows whose states predict the answer tokens."""
+    targets: Tensor
+    """The answer tokens."""
+    segments: Segments
 
 
 class Decoder(nn.Module):
     """A frozen causal LM that reads `[audio Z][prompt u][answer v]` (the paper's equation 2)."""
 
-    def __init__(self, lm: nn.Module, tokenizer: Any) -> None:
+    def __init__(self, lm: nn.Module, tokenizer: Any, execution: ExecutionConfig | None = None) -> None:
         super().__init__()
+        self.execution = execution or ExecutionConfig()
         _register_attention()
         lm.set_attn_implementation(_ATTENTION)  # type: ignore[operator]
         lm.requires_grad_(False)
@@ -62,6 +59,8 @@ class Decoder(nn.Module):
         self._fast = PackedLlama(lm) if supports(lm) else None
         self.tokenizer = tokenizer
         self.dialogue = _dialogue(tokenizer)
+        self.turn_maker = TurnMaker(tokenizer, self.dialogue)
+        """Tokenises examples; worker processes get it without the LM."""
 
     @property
     def width(self) -> int:
@@ -79,13 +78,11 @@ class Decoder(nn.Module):
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Return the token ids of `text`, without special tokens."""
-        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return self.turn_maker.encode(text)
 
     def turn(self, prompt: str, answer: str) -> Turn:
         """Return the ids of prompt and answer, tokenised separately and wrapped in the chat template."""
-        return Turn(
-            prompt=self.encode(prompt) + self.dialogue.middle, answer=self.encode(answer) + self.dialogue.closing
-        )
+        return self.turn_maker(prompt, answer)
 
     def hidden(self, audio: Packed, turns: Sequence[Turn]) -> tuple[Float[Tensor, "N Q"], Tensor]:
         """Return the last hidden states that predict the answer tokens of every example, and those tokens.
@@ -93,41 +90,74 @@ class Decoder(nn.Module):
         Args:
             audio: Decoder inputs of each clip, from the adapter.
             turns: One a clip, in the same order.
+
+        Raises:
+            ConfigError: The attention kernel that was asked for cannot run on this device.
         """
-        embedding = self.embedding
-        device = embedding.device
-        opening = self.dialogue.opening
-        ids, lengths, rows, targets, audio_rows, start = [], [], [], [], [], 0
-        for length, turn in zip(audio.lengths, turns, strict=True):
-            text = turn.prompt + turn.answer
-            ids.extend((*opening, *[0] * length, *text[:-1]))
-            total = len(opening) + length + len(text) - 1
-            first = start + total - len(turn.answer)
-            rows.extend(range(first, start + total))
-            audio_rows.extend(range(start + len(opening), start + len(opening) + length))
-            targets.extend(turn.answer)
-            lengths.append(total)
-            start += total
-        inputs = self.lm.get_input_embeddings()(torch.tensor(ids, device=device))  # type: ignore[operator]
-        inputs = inputs.index_put((torch.tensor(audio_rows, device=device),), audio.values.to(inputs.dtype))
-        states = self.states(inputs, lengths)
-        return states[torch.tensor(rows, device=device)], torch.tensor(targets, device=device)
+        layout = self._layout(audio.lengths, turns)
+        return take_rows(self._read(audio, layout), layout.answer_rows), layout.targets
 
     def states(self, inputs: Float[Tensor, "L Q"], lengths: Sequence[int]) -> Float[Tensor, "L Q"]:
         """Return the final hidden states of packed sequences, each with positions from 0 and blind to the others."""
-        if self._fast is not None:
-            return self._fast(inputs, lengths)
-        positions = torch.cat([torch.arange(n, device=inputs.device) for n in lengths])
-        base: Any = self.lm.base_model
-        return base(
-            inputs_embeds=inputs[None], position_ids=positions[None], use_cache=False, segment_lengths=tuple(lengths)
-        ).last_hidden_state[0]
+        kernel = self.execution.attention
+        return self._states(inputs, Segments.packed(lengths, device=inputs.device, kernel=kernel))
 
     def answer_losses(self, audio: Packed, turns: Sequence[Turn]) -> Float[Tensor, " N"]:
-        """Return the next-token loss of every answer token (the paper's equation 3), in float32, packed by example."""
-        states, targets = self.hidden(audio, turns)
-        logits = self.lm.get_output_embeddings()(states)  # type: ignore[operator]
-        return functional.cross_entropy(logits.float(), targets, reduction="none")
+        """Return the next-token loss of every answer token (the paper's equation 3), in float32, packed by example.
+
+        Raises:
+            ConfigError: The attention kernel or the chunked loss that was asked for cannot run with this decoder.
+        """
+        head = self.lm.get_output_embeddings()  # type: ignore[operator]
+        chunk = self.execution.loss_chunk
+        layout = self._layout(audio.lengths, turns)
+        states = self._read(audio, layout)
+        if self.execution.logits == "answers":
+            return token_losses(take_rows(states, layout.answer_rows), layout.targets, head, chunk=chunk)
+        everywhere = torch.full((len(states),), IGNORED, device=states.device)
+        everywhere.index_copy_(0, layout.answer_rows, layout.targets)
+        return token_losses(states, everywhere, head, chunk=chunk).index_select(0, layout.answer_rows)
+
+    def _layout(self, audio_lengths: Sequence[int], turns: Sequence[Turn]) -> _Layout:
+        """Return where everything stands; padding, where it is wanted, follows each sequence."""
+        opening = self.dialogue.opening
+        texts = [turn.prompt + turn.answer for turn in turns]
+        # The last answer token is predicted and never read.
+        lengths = [len(opening) + n + len(text) - 1 for n, text in zip(audio_lengths, texts, strict=True)]
+        padded = self.execution.decoder == "padded"
+        sizes = [max(lengths)] * len(lengths) if padded else lengths
+        ids: list[int] = []
+        answer_rows: list[int] = []
+        audio_rows: list[int] = []
+        for n, turn, text, length, size in zip(audio_lengths, turns, texts, lengths, sizes, strict=True):
+            end, first = len(ids) + length, len(ids) + len(opening)
+            audio_rows.extend(range(first, first + n))
+            answer_rows.extend(range(end - len(turn.answer), end))
+            ids.extend((*opening, *[0] * n, *text[:-1], *[0] * (size - length)))
+        device, kernel = self.embedding.device, self.execution.attention
+        padding = Segments.padded(lengths, max(sizes), device=device, kernel=kernel) if padded else None
+        return _Layout(
+            ids=on_device(torch.tensor(ids), device),
+            audio_rows=on_device(torch.tensor(audio_rows), device),
+            answer_rows=on_device(torch.tensor(answer_rows), device),
+            targets=on_device(torch.tensor([token for turn in turns for token in turn.answer]), device),
+            segments=padding or Segments.packed(lengths, device=device, kernel=kernel),
+        )
+
+    def _read(self, audio: Packed, layout: _Layout) -> Tensor:
+        """Return the final hidden states of every row of `layout`, padding included."""
+        inputs = self.lm.get_input_embeddings()(layout.ids)  # type: ignore[operator]
+        inputs = inputs.index_copy(0, layout.audio_rows, audio.values.to(inputs.dtype))
+        return self._states(inputs, layout.segments)
+
+    def _states(self, inputs: Tensor, segments: Segments) -> Tensor:
+        if self._fast is not None:
+            return self._fast(inputs, segments)
+        positions = on_device(positions_within(segments.lengths), inputs.device)
+        base: Any = self.lm.base_model
+        return base(
+            inputs_embeds=inputs[None], position_ids=positions[None], use_cache=False, segments=segments
+        ).last_hidden_state[0]
 
     @torch.no_grad()
     def generate(self, audio: Packed, prompt: str, *, max_new_tokens: int = 64) -> str:
@@ -148,8 +178,10 @@ class Decoder(nn.Module):
         return self.tokenizer.decode(answer)
 
 
-def load_decoder(folder: Path, *, dtype: torch.dtype = torch.float32) -> Decoder:
-    """Return the frozen LM stored in a hub-layout folder.
+def load_decoder(folder: Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Decoder:
+    """Return the frozen LM stored in a hub-layout folder, on `device`.
+
+    Moving it later would store joined projections twice (llama.py), so it is moved before they are joined.
 
     Raises:
         WeightsError: transformers cannot load the folder as a causal LM, or its packed outputs are not its own: some
@@ -163,7 +195,22 @@ def load_decoder(folder: Path, *, dtype: torch.dtype = torch.float32) -> Decoder
     except (OSError, ValueError) as e:
         raise WeightsError(f"expected a causal LM with tokenizer in {folder} (hub layout), found: {e}") from e
     decoder = _checked(lm, tokenizer, folder)
-    return decoder if dtype == torch.float32 else Decoder(lm.to(dtype), tokenizer)
+    if dtype == torch.float32 and torch.device(device).type == "cpu":
+        return decoder
+    return Decoder(_converted(lm, dtype).to(device), tokenizer)
+
+
+def _converted(lm: Any, dtype: torch.dtype) -> Any:
+    """Return the LM in `dtype`, with the frequencies of its rotary positions as they were.
+
+    In bfloat16 a frequency is off by up to 0.4 %, which turns the thousandth position by more than a radian.
+    """
+    frequencies = {name: buffer.clone() for name, buffer in lm.named_buffers() if name.endswith("inv_freq")}
+    lm = lm.to(dtype)
+    for name, buffer in lm.named_buffers():
+        if name in frequencies:
+            buffer.data = frequencies[name]
+    return lm
 
 
 @torch.no_grad()
@@ -198,20 +245,21 @@ def _packed_attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any
 ) -> tuple[Tensor, None]:
     """Attend causally within each sequence of the pack; shapes as transformers' attention interface has them."""
-    lengths = kwargs.get("segment_lengths")
+    segments: Segments | None = kwargs.get("segments")
     window = kwargs.get("sliding_window")
-    if lengths is None or kwargs.get("softcap") is not None or (window is not None and window < max(lengths)):
+    too_short = segments is not None and window is not None and window < max(segments.lengths)
+    if segments is None or kwargs.get("softcap") is not None or too_short:
         raise WeightsError(
             f"expected plain causal attention over whole sequences, found {type(module).__name__} with "
-            f"softcap {kwargs.get('softcap')}, sliding window {window}, segments {lengths}. "
+            f"softcap {kwargs.get('softcap')}, sliding window {window}, segments {segments}. "
             "Use a Llama, Qwen2, Qwen3, GPT-2, OLMo or Phi model as decoder"
         )
-    output = segment_attention(query[0], key[0], value[0], lengths, causal=True, scale=kwargs.get("scaling"))
-    return output.transpose(0, 1)[None], None
+    query, key, value = (heads[0].transpose(0, 1) for heads in (query, key, value))
+    return segment_attention(query, key, value, segments, causal=True, scale=kwargs.get("scaling"))[None], None
 
 
 def _no_mask(*args: Any, **kwargs: Any) -> None:
-    """Return no mask: `segment_lengths` say everything."""
+    """Return no mask: `segments` say everything."""
 
 
 def _dialogue(tokenizer: Any) -> Dialogue:

@@ -1,9 +1,9 @@
 """Whisper's audio encoder on true-length input: reads log-mels of any length, returns packed 20 ms frames.
 
 Parameter names are those of Hugging Face's `WhisperEncoder`, so hub weights load as they are.
-`forward` never computes padding: clips are laid end to end (packing.py), the convolutions see each clip followed by
+`forward` computes no padding: clips are laid end to end (packing.py), the convolutions see each clip followed by
 what follows it in a padded window, and attention stays within the clip. A clip's frames therefore do not depend on its
-batch.
+batch. With `ExecutionConfig.encoder = "padded"` the same frames are computed in 30 s windows with a mask.
 `forward_padded` is the compatibility mode: the stock 30 s window, every frame attended, silence included.
 
 Shape letters: `B` clips, `M` mel bins, `F` mel frames, `T` encoder frames of all clips together, `D` width, `H` heads.
@@ -12,7 +12,6 @@ Shape letters: `B` clips, `M` mel bins, `F` mel frames, `T` encoder frames of al
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -20,10 +19,14 @@ from jaxtyping import Float
 from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from uniwhisper.errors import EncoderError, WeightsError
+from uniwhisper.mel import silence_value
 from uniwhisper.model.dims import EncoderDims, read_encoder_dims
-from uniwhisper.model.packing import Packed, segment_attention
+from uniwhisper.model.execution import ExecutionConfig
+from uniwhisper.model.layer import EncoderLayer
+from uniwhisper.model.packing import Packed, Segments, on_device, positions_within, take_rows
 
 __all__ = ["AudioEncoder", "load_encoder"]
 
@@ -33,50 +36,13 @@ _TAIL = 2
 """Frames after each clip that are read: the last output of the two convolutions reads at most two frames past it."""
 
 
-class SelfAttention(nn.Module):
-    """Multi-head self-attention within each clip of a pack."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.q_proj = nn.Linear(width, width)
-        self.k_proj = nn.Linear(width, width, bias=False)
-        self.v_proj = nn.Linear(width, width)
-        self.out_proj = nn.Linear(width, width)
-
-    def forward(self, x: Float[Tensor, "T D"], lengths: tuple[int, ...]) -> Float[Tensor, "T D"]:
-        """Return the attended frames; the three input projections run as one matrix product."""
-        weight = torch.cat([self.q_proj.weight, self.k_proj.weight, self.v_proj.weight])
-        bias = torch.cat([self.q_proj.bias, torch.zeros_like(self.q_proj.bias), self.v_proj.bias])
-        mixed = functional.linear(x, weight, bias)
-        query, key, value = mixed.view(len(x), 3, self.heads, -1).permute(1, 2, 0, 3).unbind(0)
-        attended = segment_attention(query, key, value, lengths, causal=False)
-        return self.out_proj(attended.transpose(0, 1).reshape(x.shape))
-
-
-class EncoderLayer(nn.Module):
-    """Pre-norm transformer layer."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.self_attn_layer_norm = nn.LayerNorm(width)
-        self.self_attn = SelfAttention(width, heads)
-        self.final_layer_norm = nn.LayerNorm(width)
-        self.fc1 = nn.Linear(width, 4 * width)
-        self.fc2 = nn.Linear(4 * width, width)
-
-    def forward(self, x: Float[Tensor, "T D"], lengths: tuple[int, ...]) -> Float[Tensor, "T D"]:
-        """Return the layer's output for a pack of clips."""
-        x = x + self.self_attn(self.self_attn_layer_norm(x), lengths)
-        return x + self.fc2(functional.gelu(self.fc1(self.final_layer_norm(x))))
-
-
 class AudioEncoder(nn.Module):
     """Whisper's audio encoder (the paper, section 2.1) for packs of true-length clips."""
 
-    def __init__(self, dims: EncoderDims) -> None:
+    def __init__(self, dims: EncoderDims, execution: ExecutionConfig | None = None) -> None:
         super().__init__()
         self.dims = dims
+        self.execution = execution or ExecutionConfig()
         width = dims.n_audio_state
         self.conv1 = nn.Conv1d(dims.n_mels, width, kernel_size=3, padding=1)
         self.conv2 = nn.Conv1d(width, width, kernel_size=3, stride=2, padding=1)
@@ -90,7 +56,7 @@ class AudioEncoder(nn.Module):
         """Return the frames of every clip, 50 a second, packed.
 
         Args:
-            mels: Log-mels at 100 frames a second, each of 1 to `2 * n_audio_ctx` frames.
+            mels: Log-mels at 100 frames a second, each of 1 to `2 * n_audio_ctx` frames, on the encoder's device.
             tails: For each clip the two frames that follow it (`mel.log_mel_tails`), or one value that both have.
 
         Returns:
@@ -98,13 +64,16 @@ class AudioEncoder(nn.Module):
 
         Raises:
             EncoderError: A log-mel is empty, too long, or has another number of bins.
+            ConfigError: The attention kernel that was asked for cannot run on this device.
         """
         self._check(mels)
         lengths = tuple(-(-mel.shape[1] // 2) for mel in mels)
+        if self.execution.encoder == "padded":
+            return Packed(values=self._in_windows(mels, tails, lengths), lengths=lengths)
         x, rows = self._convolve(mels, tails)
         positions = torch.cat([self.embed_positions.weight[:length] for length in lengths])
-        x = x[rows] + positions
-        return Packed(values=self._transform(x, lengths), lengths=lengths)
+        segments = Segments.packed(lengths, device=x.device, kernel=self.execution.attention)
+        return Packed(values=self._transform(take_rows(x, rows) + positions, segments), lengths=lengths)
 
     def forward_padded(self, mel: Float[Tensor, "B M F"]) -> Float[Tensor, "B T D"]:
         """Return the frames of full 30 s windows, exactly as the stock encoder does (silence is attended too)."""
@@ -113,49 +82,66 @@ class AudioEncoder(nn.Module):
             raise EncoderError(
                 f"compat mode: expected log-mels [B, {self.dims.n_mels}, {frames}], found {tuple(mel.shape)}"
             )
-        x = functional.gelu(self.conv2(functional.gelu(self.conv1(mel)))).transpose(1, 2)
-        x = (x + self.embed_positions.weight).reshape(-1, self.dims.n_audio_state)
         lengths = (self.dims.n_audio_ctx,) * len(mel)
-        return self._transform(x, lengths).view(len(mel), self.dims.n_audio_ctx, -1)
+        segments = Segments.packed(lengths, device=mel.device, kernel=self.execution.attention)
+        return self._transform(self._windowed(mel), segments).view(len(mel), self.dims.n_audio_ctx, -1)
 
-    def _transform(self, x: Float[Tensor, "T D"], lengths: tuple[int, ...]) -> Float[Tensor, "T D"]:
+    def _in_windows(
+        self, mels: Sequence[Tensor], tails: Sequence[Tensor | float], lengths: tuple[int, ...]
+    ) -> Float[Tensor, "T D"]:
+        """Return the frames of clips that are each computed in a 30 s window: clip, what follows it, silence."""
+        size = self.dims.n_audio_ctx
+        windows = []
+        for mel, tail in zip(mels, tails, strict=True):
+            with_tail = torch.cat([mel, _tail_frames(mel, tail)], dim=1)[:, : 2 * size]
+            silence = silence_value(mel)[None, None].expand(len(mel), 2 * size - with_tail.shape[1])
+            windows.append(torch.cat([with_tail, silence], dim=1))
+        x = self._windowed(torch.stack(windows))
+        segments = Segments.padded(lengths, size, device=x.device, kernel=self.execution.attention)
+        numbers = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
+        valid = on_device(numbers * size + positions_within(lengths), x.device)
+        return take_rows(self._transform(x, segments), valid)
+
+    def _windowed(self, mel: Float[Tensor, "B M F"]) -> Float[Tensor, "T D"]:
+        x = functional.gelu(self.conv2(functional.gelu(self.conv1(mel)))).transpose(1, 2)
+        return (x + self.embed_positions.weight).reshape(-1, self.dims.n_audio_state)
+
+    def _transform(self, x: Float[Tensor, "T D"], segments: Segments) -> Float[Tensor, "T D"]:
+        compiled = self.execution.compile
+        recompute = self.execution.recompute and torch.is_grad_enabled()
         for layer in self.layers:
-            x = layer(x, lengths)
+            if recompute:  # nothing in a layer is random
+                x = checkpoint(layer, x, segments, compiled, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x = layer(x, segments, compiled)
         return self.layer_norm(x)
 
     def _convolve(self, mels: Sequence[Tensor], tails: Sequence[Tensor | float]) -> tuple[Tensor, Tensor]:
         """Return conv features of one long row of clips, and the numbers of the rows that belong to clips.
 
-        Layout of a clip: `_LEAD` zeros | its mel frames | its `_TAIL` frames | a zero where that makes it even.
+        Layout of a clip: `_LEAD` zeros | its mel frames | its `_TAIL` frames | a zero where that makes it even. Past
+        the end of a full window the tail is zeros, as the stock encoder pads.
         The stock encoder sees zeros left of a clip in *both* convolutions, so conv1's output there is cleared.
         """
-        slots = [_LEAD + mel.shape[1] + _TAIL + mel.shape[1] % 2 for mel in mels]
-        starts = [0, *accumulate(slots)]
-        row = torch.cat(
-            [
-                functional.pad(self._with_tail(mel, tail), (_LEAD, slot - _LEAD - mel.shape[1] - _TAIL))
-                for mel, slot, tail in zip(mels, slots, tails, strict=True)
-            ],
-            dim=1,
-        )
-        hidden = functional.gelu(self.conv1(row[None]))
-        keep = torch.ones(starts[-1], dtype=hidden.dtype, device=hidden.device)
-        for start in starts[:-1]:
-            keep[start : start + _LEAD] = 0
-        hidden = functional.gelu(self.conv2(hidden * keep))[0].T
-        rows = torch.cat(
-            [
-                torch.arange(-(-mel.shape[1] // 2), device=hidden.device) + (start + _LEAD) // 2
-                for mel, start in zip(mels, starts, strict=False)
-            ]
-        )
-        return hidden, rows
-
-    def _with_tail(self, mel: Float[Tensor, "M F"], tail: Tensor | float) -> Float[Tensor, "M F+2"]:
-        """Return `mel` and the two frames after it; past the end of a full window zeros, as the stock encoder pads."""
-        frames = tail if isinstance(tail, Tensor) else mel.new_full((len(mel), _TAIL), tail)
-        within = min(_TAIL, max(0, 2 * self.dims.n_audio_ctx - mel.shape[1]))
-        return torch.cat([mel, frames[:, :within], mel.new_zeros(len(mel), _TAIL - within)], dim=1)
+        limit = 2 * self.dims.n_audio_ctx
+        zeros = mels[0].new_zeros(self.dims.n_mels, _LEAD + _TAIL + 1)
+        pieces, starts, total = [], [], 0
+        for mel, tail in zip(mels, tails, strict=True):
+            frames = mel.shape[1]
+            within = min(_TAIL, limit - frames)
+            after = _TAIL - within + frames % 2
+            pieces += [zeros[:, :_LEAD], mel, _tail_frames(mel, tail)[:, :within], zeros[:, :after]]
+            starts.append(total + _LEAD)
+            total += _LEAD + frames + within + after
+        device = mels[0].device
+        first = torch.tensor(starts)
+        keep = torch.ones(total)
+        keep[(first[:, None] - 1 - torch.arange(_LEAD)).flatten()] = 0
+        counts = torch.tensor([-(-mel.shape[1] // 2) for mel in mels])
+        rows = (first // 2).repeat_interleave(counts) + positions_within(counts.tolist())
+        hidden = functional.gelu(self.conv1(torch.cat(pieces, dim=1)[None]))
+        hidden = functional.gelu(self.conv2(hidden * on_device(keep.to(hidden.dtype), device)))
+        return hidden[0].T, on_device(rows, device)
 
     def _check(self, mels: Sequence[Tensor]) -> None:
         limit = 2 * self.dims.n_audio_ctx
@@ -167,6 +153,10 @@ class AudioEncoder(nn.Module):
                     f"clip {number} of the batch: expected a log-mel [{self.dims.n_mels}, 1..{limit}], "
                     f"found {list(mel.shape)}; cut longer audio into windows first"
                 )
+
+
+def _tail_frames(mel: Float[Tensor, "M F"], tail: Tensor | float) -> Float[Tensor, "M 2"]:
+    return tail if isinstance(tail, Tensor) else mel.new_full((len(mel), _TAIL), tail)
 
 
 def load_encoder(folder: Path) -> AudioEncoder:

@@ -2,9 +2,9 @@
 
 transformers spends a frozen LM's time on small operations: a norm is eight passes over memory, the three attention and
 two feed-forward projections are separate products, and packed sequences need a mask or one attention call each. Here
-projections are joined once at load time, norms have a hand-written backward, and attention runs once a layer on
-sequences padded on the right, where the causal rule alone keeps padding out of every valid row (or sequence by
-sequence, where padding would cost more). Weights are shared with
+projections are joined once at load time, norms have a hand-written backward, and attention runs once a layer: by a
+kernel that reads packs where the device has one, else on sequences padded on the right, where the causal rule alone
+keeps padding out of every valid row (or sequence by sequence, where padding would cost more). Weights are shared with
 the transformers model (the joined matrices replace its own), whose outputs are the reference in the tests.
 
 Shape letters: `L` packed positions, `N` sequences, `S` longest sequence, `Q` width, `H` heads of queries, `K` heads of
@@ -21,8 +21,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from uniwhisper.model.attention import attend
-from uniwhisper.model.packing import segment_attention
+from uniwhisper.model.attention import PACKED_KERNELS, attend
+from uniwhisper.model.packing import Segments, on_device, place_rows, positions_within, segment_attention, take_rows
 
 __all__ = ["PackedLlama", "supports"]
 
@@ -54,13 +54,16 @@ class PackedLlama(nn.Module):
         self.final_norm = lm.model.norm
         self.layers = nn.ModuleList(_Layer(layer) for layer in lm.model.layers)
 
-    def forward(self, x: Float[Tensor, "L Q"], lengths: Sequence[int]) -> Float[Tensor, "L Q"]:
-        """Return the final hidden states; each sequence has positions from 0 and sees itself alone."""
-        device = x.device
-        positions = torch.cat([torch.arange(n, device=device) for n in lengths])
-        cos, sin = self.rotary(x[None], positions[None])
+    def forward(self, x: Float[Tensor, "L Q"], segments: Segments) -> Float[Tensor, "L Q"]:
+        """Return the final hidden states; each sequence has positions from 0 and sees itself alone.
+
+        Raises:
+            ConfigError: The attention kernel that was asked for cannot run here.
+        """
+        within = positions_within(segments.lengths)
+        cos, sin = self.rotary(x[None], on_device(within, x.device)[None])
         cos, sin = cos[0, :, None], sin[0, :, None]
-        attention = _Attention(lengths, positions)
+        attention = _Attention(segments, within, x, self.head_dim)
         for layer in cast("list[_Layer]", self.layers):
             x = x + self._attend(layer, _norm(x, layer.norm1), cos, sin, attention)
             gate, up = functional.linear(_norm(x, layer.norm2), layer.gate_up).chunk(2, dim=-1)
@@ -80,30 +83,34 @@ class PackedLlama(nn.Module):
 
 
 class _Attention:
-    """Causal attention within each sequence of a pack, by whichever of two ways computes and keeps less.
+    """Causal attention within each sequence, by whichever of three ways computes and keeps least.
 
-    Sequences of similar lengths are padded on the right and attended in one call; where one is much longer than the
-    rest, padding would cost `N * S * S` scores, so they are attended one by one.
+    A kernel that reads packs takes them as they are. Without one, sequences of similar lengths are padded on the right
+    and attended in one call; where one is much longer than the rest, padding would cost `N * S * S` scores, so they
+    are attended one by one.
     """
 
-    def __init__(self, lengths: Sequence[int], positions: Tensor) -> None:
-        self.lengths = tuple(lengths)
+    def __init__(self, segments: Segments, within: Tensor, x: Tensor, head_dim: int) -> None:
+        self.segments = segments
+        lengths = segments.lengths
+        self.kernel = segments.kernel_for(x.dtype, x.device, head_dim)
         self.shape = (len(lengths), max(lengths))
-        self.padded = self.shape[0] * self.shape[1] ** 2 <= 2 * sum(n * n for n in lengths)
-        numbers = torch.arange(len(lengths), device=positions.device)
-        starts = numbers.repeat_interleave(torch.tensor(self.lengths, device=positions.device))
-        self.places = starts * self.shape[1] + positions
+        similar = self.shape[0] * self.shape[1] ** 2 <= 2 * sum(n * n for n in lengths)
+        self.padded = segments.mask is None and self.kernel not in PACKED_KERNELS and similar
+        if self.padded:
+            numbers = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
+            self.places = on_device(numbers * self.shape[1] + within, x.device)
 
     def __call__(self, x: Float[Tensor, "L heads d"], heads: int, kv_heads: int) -> Float[Tensor, "L Hd"]:
         """Return the attended rows of `x`, which holds query, key and value heads side by side."""
         sizes = [heads, kv_heads, kv_heads]
         if not self.padded:
-            query, key, value = x.transpose(0, 1).split(sizes, dim=0)
-            return segment_attention(query, key, value, self.lengths, causal=True).transpose(0, 1).flatten(1)
+            query, key, value = x.split(sizes, dim=1)
+            return segment_attention(query, key, value, self.segments, causal=True).flatten(1)
         rows = self.shape[0] * self.shape[1]
-        padded = _Pad.apply(x, self.places, rows).view(*self.shape, *x.shape[1:]).transpose(1, 2)
-        out = attend(*padded.split(sizes, dim=1), causal=True)
-        return _Unpad.apply(out.transpose(1, 2).reshape(rows, -1), self.places)
+        padded = place_rows(x, self.places, rows).view(*self.shape, *x.shape[1:]).transpose(1, 2)
+        out = attend(*padded.split(sizes, dim=1), causal=True, kernel=self.kernel)
+        return take_rows(out.transpose(1, 2).reshape(rows, -1), self.places)
 
 
 class _Layer(nn.Module):
@@ -161,33 +168,3 @@ class _RmsNorm(torch.autograd.Function):
         unit = torch.mul(x, scale)
         grad.addcmul_(unit, (grad * unit).mean(dim=-1, keepdim=True), value=-1.0)
         return grad.mul_(scale).to(x.dtype), None, None
-
-
-class _Pad(torch.autograd.Function):
-    """Rows into a zeroed padded matrix; its backward is a plain gather (autograd's own would scatter and add)."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, places: Tensor, size: int) -> Tensor:
-        ctx.save_for_backward(places)
-        return x.new_zeros(size, *x.shape[1:]).index_copy_(0, places, x)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        (places,) = ctx.saved_tensors
-        return grads[0].index_select(0, places), None, None
-
-
-class _Unpad(torch.autograd.Function):
-    """Rows back out of a padded matrix; the inverse of `_Pad`."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, places: Tensor) -> Tensor:
-        ctx.save_for_backward(places)
-        ctx.size = len(x)
-        return x.index_select(0, places)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (places,) = ctx.saved_tensors
-        grad = grads[0]
-        return grad.new_zeros(ctx.size, *grad.shape[1:]).index_copy_(0, places, grad), None
