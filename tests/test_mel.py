@@ -162,7 +162,7 @@ def test_batch_longer_than_one_block_equals_solo() -> None:
     [
         (torch.zeros(0), "at least one sample"),
         (torch.zeros(2, 100), r"\(2, 100\)"),
-        (torch.zeros(100, dtype=torch.int16), "int16"),
+        (torch.zeros(100, dtype=torch.int32), "int32"),
         (torch.tensor([0.0, float("nan")]), "NaN or infinity in wave 0"),
         (torch.tensor([0.0, float("inf")]), "NaN or infinity in wave 0"),
     ],
@@ -185,3 +185,41 @@ def test_limits_are_said() -> None:
         mel.log_mel_padded(torch.zeros(480_001))
     with pytest.raises(AudioError, match="n_mels"):
         mel.log_mel(torch.zeros(1600), 64)
+
+
+def whole(clips: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Return 16-bit samples of clips."""
+    return [(clip.clamp(-1, 1) * 32767).round().to(torch.int16) for clip in clips]
+
+
+@settings(max_examples=30, deadline=None)
+@given(clips=st.lists(waves, min_size=1, max_size=5))
+def test_16_bit_samples_are_the_floats_that_they_stand_for(clips: list[torch.Tensor]) -> None:
+    samples = whole(clips)
+    floats = [clip / 32768 for clip in samples]
+    found = mel.log_mel_tails(samples)
+    for (own, tail), expected in zip(found, mel.log_mel_tails(floats), strict=True):
+        assert torch.equal(own, expected[0])
+        assert torch.equal(tail, expected[1])
+    mixed = mel.log_mel_tails([samples[0], *floats[1:]])
+    assert all(
+        torch.equal(a, b) for pair, other in zip(mixed, found, strict=True) for a, b in zip(pair, other, strict=True)
+    )
+
+
+@pytest.mark.parametrize("n_mels", [80, 128])
+def test_clips_of_a_group_are_what_they_are_alone(n_mels: int) -> None:
+    clips = [synthetic(n, n, 10.0**-i, None, False) for i, n in enumerate((1, 160, 47_999, 3, 33_600))]
+    row = mel.lay_end_to_end(whole(clips))
+    assert row.samples.dtype == torch.int16
+    assert row.frames == (1, 1, 300, 1, 210)
+    for clip, (own, tail) in zip(clips, row.to(torch.device("cpu")).log_mels(n_mels), strict=True):
+        padded = mel.log_mel_padded(whole([clip])[0], n_mels)
+        frames = mel.num_mel_frames(len(clip))
+        assert tail.shape == (n_mels, 2)
+        assert largest_difference(torch.cat([own, tail], dim=1), padded[:, : frames + 2]) <= 1e-5
+
+
+def test_what_comes_back_lies_in_one_piece() -> None:
+    found = mel.log_mel_tails([torch.zeros(1600), torch.ones(800)])
+    assert len({part.untyped_storage().data_ptr() for pair in found for part in pair}) == 1

@@ -1,7 +1,8 @@
 """Whisper's log-mel spectrogram: at true length, in batches of any lengths, and padded to 30 s for compatibility.
 
-Reads waves as `uniwhisper.audio` makes them (mono, 16 kHz, in [-1, 1]); returns float32 on the wave's device, 100
-frames per second. Guarantees:
+Reads waves as `uniwhisper.audio` makes them (mono, 16 kHz, in [-1, 1]), or the same as 16-bit samples; returns float32
+on the wave's device, 100 frames per second. Clips of a group are laid end to end and go through one Fourier transform
+together. Guarantees:
 
 * `log_mel_padded` equals openai-whisper's `log_mel_spectrogram(pad_or_trim(wave))` and `WhisperFeatureExtractor`.
 * `log_mel` is the padded one cut at the clip's own frames, F = ceil(samples / 160). Frames at the right end therefore
@@ -14,6 +15,7 @@ Shape letters: B batch, S samples, M mel bins, F mel frames.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -25,6 +27,8 @@ from uniwhisper.audio import HOP_LENGTH, N_FFT, SAMPLE_RATE, WINDOW_SAMPLES
 from uniwhisper.errors import AudioError
 
 __all__ = [
+    "ClipRow",
+    "lay_end_to_end",
     "log_mel",
     "log_mel_batch",
     "log_mel_padded",
@@ -41,7 +45,11 @@ _POWER_FLOOR = 1e-10
 _DYNAMIC_RANGE = 8.0  # powers of ten below the loudest value of the clip
 _TAIL_FRAMES = 2  # frames that start before the clip's end but are centred after it: they can hold the loudest value
 _GAP_FRAMES = 4  # hops that one clip occupies beyond its own frames, so that no window reaches into the next clip
-_BLOCK_FRAMES = 2048  # frames per Fourier transform: large enough for two threads, small enough to be reused by malloc
+_LOST_WINDOWS = 2  # at the end of a row, whose last windows would need samples beyond it
+_FULL_SCALE = 1 << 15  # of 16-bit samples
+_BLOCK_FRAMES = (1 << 16, 2048)
+"""Windows per Fourier transform: on a GPU as many as 150 MB hold, on a CPU (last) large enough for two threads and
+small enough to be reused by malloc."""
 
 
 def num_mel_frames(num_samples: int) -> int:
@@ -116,10 +124,13 @@ def log_mel_padded(wave: Float[Tensor, " samples"], n_mels: int = 80) -> Float[T
     if len(wave) > WINDOW_SAMPLES:
         found = f"{len(wave) / SAMPLE_RATE:.2f} s"
         raise AudioError(f"expected at most 30 s of audio for a padded log-mel, found {found}: cut the wave first")
-    padded = torch.nn.functional.pad(wave.float(), (0, WINDOW_SAMPLES - len(wave)))
+    values = wave.float() if wave.is_floating_point() else wave / _FULL_SCALE
+    padded = torch.nn.functional.pad(values, (0, WINDOW_SAMPLES - len(wave)))
     signal = torch.nn.functional.pad(padded[None], (N_FFT // 2, N_FFT // 2), mode="reflect")[0]
-    log_power = _log_power(signal, mel_filters(n_mels).to(wave.device))[:-1]  # the frame centred at 30 s is not used
-    return _scale(log_power, log_power.amax(), 0)
+    log_power = _log_power(signal, n_mels)[:, :-1]  # that centred at 30 s is not used
+    peak = log_power.amax()
+    _check_finite(peak[None])
+    return torch.maximum(log_power, peak - _DYNAMIC_RANGE).add_(4.0).div_(4.0)
 
 
 @torch.no_grad()
@@ -143,7 +154,6 @@ def log_mel_batch(
     return mel, torch.tensor(frames, device=mel.device)
 
 
-@torch.no_grad()
 def log_mel_tails(
     waves: Sequence[Float[Tensor, " samples"]], n_mels: int = 80
 ) -> list[tuple[Float[Tensor, "n_mels frames"], Float[Tensor, "n_mels 2"]]]:
@@ -151,65 +161,123 @@ def log_mel_tails(
 
     A window of 25 ms centred just after a clip still hears the clip's last samples. The encoder's convolutions read up
     to two such frames for the last frame of the clip, so they need them to give what they give on the padded window.
+    Waves may be 16-bit samples. What is returned are views of one tensor.
+
+    Raises:
+        AudioError: No wave is given, or one is not usable; the message gives its position.
+    """
+    row = lay_end_to_end(waves)
+    clips, peaks = _log_mels(row, n_mels)
+    if not all(wave.dtype == torch.int16 for wave in waves):  # whole numbers are finite: no device is waited for
+        _check_finite(peaks[: len(waves)])
+    return clips
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipRow:
+    """Clips laid end to end for one Fourier transform.
+
+    Every clip begins at a multiple of the hop, reflected on its left as Whisper does, and is followed by zeros that no
+    window bridges.
+    """
+
+    samples: Tensor
+    """float32 in [-1, 1], or int16."""
+    owners: Int[Tensor, " windows"]
+    """For every window the number of the clip that it hears; one more than there are where it hears none."""
+    frames: tuple[int, ...]
+    """Mel frames of each clip."""
+
+    def pinned(self) -> ClipRow:
+        """Return the same in page-locked memory, from where a GPU copies beside its computation."""
+        return replace(self, samples=self.samples.pin_memory(), owners=self.owners.pin_memory())
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> ClipRow:
+        """Return the same on a device: two copies, whatever the number of clips."""
+        samples = self.samples.to(device, non_blocking=non_blocking)
+        return replace(self, samples=samples, owners=self.owners.to(device, non_blocking=non_blocking))
+
+    def log_mels(self, n_mels: int) -> list[tuple[Float[Tensor, "n_mels frames"], Float[Tensor, "n_mels 2"]]]:
+        """Return what `log_mel_tails` returns, on the device of the samples, without waiting for it."""
+        return _log_mels(self, n_mels)[0]
+
+
+def lay_end_to_end(waves: Sequence[Tensor]) -> ClipRow:
+    """Return the clips in one row, on their device: float32, or int16 where all of them are.
 
     Raises:
         AudioError: No wave is given, or one is not usable; the message gives its position.
     """
     if not waves:
         raise AudioError("expected at least one wave for a log-mel batch, found none")
-    filters = mel_filters(n_mels).to(waves[0].device)
     for index, wave in enumerate(waves):
         _check(wave, index)
-    frames = [num_mel_frames(len(wave)) for wave in waves]
-    log_power = _log_power(_lay_end_to_end(waves, frames), filters)
-    clips = []
+    half = N_FFT // 2
+    frames = tuple(num_mel_frames(len(wave)) for wave in waves)
+    device = waves[0].device
+    whole = all(wave.dtype == torch.int16 for wave in waves)
+    num_windows = sum(frames) + _GAP_FRAMES * len(frames)
+    samples = torch.zeros(num_windows * HOP_LENGTH, dtype=torch.int16 if whole else torch.float32, device=device)
+    owners = torch.full((num_windows - _LOST_WINDOWS,), len(waves))
     start = 0
-    for index, count in enumerate(frames):
-        heard = log_power[start : start + count + _TAIL_FRAMES]
-        scaled = _scale(heard, heard.amax(), index)
-        clips.append((scaled[:, :count], scaled[:, count:]))
+    for index, (wave, count) in enumerate(zip(waves, frames, strict=True)):
+        begin = start * HOP_LENGTH + half
+        samples[begin : begin + len(wave)] = wave if whole or wave.is_floating_point() else wave / _FULL_SCALE
+        samples[begin - half : begin] = samples[begin + 1 : begin + half + 1].flip(0)  # zeros where there is no more
+        owners[start : start + count + _TAIL_FRAMES] = index
         start += count + _GAP_FRAMES
-    return clips
+    return ClipRow(samples=samples, owners=owners.to(device), frames=frames)
 
 
 def _check(wave: Tensor, index: int) -> None:
-    """Raise unless `wave` is a non-empty float vector."""
-    if wave.ndim != 1 or len(wave) == 0 or not wave.is_floating_point():
+    """Raise unless `wave` is a non-empty vector of floats or 16-bit samples."""
+    if wave.ndim != 1 or len(wave) == 0 or not (wave.is_floating_point() or wave.dtype == torch.int16):
         found = f"shape {tuple(wave.shape)} of {wave.dtype}"
         raise AudioError(
-            f"expected wave {index} to be a float tensor [samples] with at least one sample, found {found}: "
+            f"expected wave {index} to be floats or int16, [samples] with at least one sample, found {found}: "
             "make it with uniwhisper.audio.read or to_wave"
         )
 
 
-def _scale(log_power: Tensor, peak: Tensor, index: int) -> Float[Tensor, "n_mels frames"]:
-    """Return [F, M] log powers raised to 8 below `peak` and mapped by (x + 4) / 4, as Whisper was trained on."""
-    if not torch.isfinite(peak):
+def _check_finite(peaks: Tensor) -> None:
+    """Raise unless the loudest value of every clip is finite, which it is only where all of its samples are."""
+    finite = peaks.isfinite().cpu()
+    if not bool(finite.all()):
+        index = int(finite.logical_not().nonzero()[0])
         raise AudioError(f"expected finite samples, found NaN or infinity in wave {index}: repair or leave it out")
-    return torch.maximum(log_power, peak - _DYNAMIC_RANGE).add_(4.0).div_(4.0).T.contiguous()
 
 
-def _lay_end_to_end(waves: Sequence[Tensor], frames: Sequence[int]) -> Tensor:
-    """Return one signal with every clip at a multiple of the hop, reflected on its left, followed by zeros."""
-    half = N_FFT // 2
-    signal = torch.zeros((sum(frames) + _GAP_FRAMES * len(frames)) * HOP_LENGTH, device=waves[0].device)
-    start = 0
-    for wave, count in zip(waves, frames, strict=True):
-        begin = start + half
-        signal[begin : begin + len(wave)] = wave
-        signal[start:begin] = signal[begin + 1 : begin + half + 1].flip(0)  # zeros where the clip is shorter than that
-        start += (count + _GAP_FRAMES) * HOP_LENGTH
-    return signal
+@torch.no_grad()
+def _log_mels(row: ClipRow, n_mels: int) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+    """Return log-mel and tail of every clip, and the largest log power of each, then that of silence between them."""
+    signal = row.samples
+    if not signal.is_floating_point():
+        signal = signal.to(torch.float32).mul_(1.0 / _FULL_SCALE)
+    log_power = _log_power(signal, n_mels)
+    peaks = log_power.new_full((len(row.frames) + 1,), -torch.inf)
+    peaks = peaks.scatter_reduce(0, row.owners, log_power.amax(dim=0), "amax")
+    floors = (peaks - _DYNAMIC_RANGE)[row.owners]
+    scaled = torch.maximum(log_power, floors, out=log_power).add_(4.0).div_(4.0)
+    sizes = [size for count in row.frames for size in (count, _TAIL_FRAMES, _GAP_FRAMES - _TAIL_FRAMES)]
+    parts = scaled.split([*sizes[:-1], sizes[-1] - _LOST_WINDOWS], dim=1)
+    return list(zip(parts[::3], parts[1::3], strict=True)), peaks
 
 
-def _log_power(signal: Tensor, filters: Tensor) -> Float[Tensor, "frames n_mels"]:
+@lru_cache(maxsize=16)
+def _constants(n_mels: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the filters and the window on a device; the copy waits until they are there, and happens once."""
+    return mel_filters(n_mels).to(device), torch.hann_window(N_FFT).to(device)
+
+
+def _log_power(signal: Tensor, n_mels: int) -> Float[Tensor, "n_mels windows"]:
     """Return the base-10 logarithm of the mel power of every window of the signal that fits, one per hop."""
-    window = torch.hann_window(N_FFT, device=signal.device)
+    filters, window = _constants(n_mels, signal.device)
     windows = signal.unfold(0, N_FFT, HOP_LENGTH)
-    result = signal.new_empty(len(windows), len(filters))
-    for start in range(0, len(windows), _BLOCK_FRAMES):
-        spectrum = torch.fft.rfft(windows[start : start + _BLOCK_FRAMES] * window)
+    result = signal.new_empty(len(filters), len(windows))
+    block = _BLOCK_FRAMES[signal.device.type == "cpu"]
+    for start in range(0, len(windows), block):
+        spectrum = torch.fft.rfft(windows[start : start + block] * window)
         squares = torch.view_as_real(spectrum).square_()
         power = squares[..., 0] + squares[..., 1]  # four times faster than sum(-1) over an axis of two
-        torch.mm(power, filters.T, out=result[start : start + _BLOCK_FRAMES])
+        torch.mm(filters, power.T, out=result[:, start : start + block])
     return result.clamp_(min=_POWER_FLOOR).log10_()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uniwhisper.batches import BatchConfig, BatchOrder, Draw, for_rank
+from uniwhisper.batches import BatchConfig, BatchOrder, Draw, for_rank, rank_numbers
 from uniwhisper.errors import ConfigError
 
 SIZES = st.dictionaries(st.sampled_from("abcd"), st.integers(8, 60), min_size=1, max_size=4)
@@ -328,3 +328,28 @@ def test_the_order_is_the_same_on_every_machine() -> None:
     near, far = ([(draw.source, draw.index, draw.epoch) for draw in plan.batch(number)] for number in (1, 10**9))
     assert near == [("b", 2, 0), ("a", 12, 0), ("a", 5, 0), ("b", 6, 0)]
     assert far == [("a", 6, 105572809), ("b", 4, 157378651), ("a", 14, 105572809)]
+
+
+@pytest.mark.parametrize("accumulation", [3, 4, 7])
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_the_numbers_of_a_rank_are_those_of_its_steps(size: int, accumulation: int) -> None:
+    for rank in range(size):
+        found = rank_numbers(5, 9, rank=rank, size=size, accumulation=accumulation)
+        steps = [for_rank(step, rank=rank, world_size=size, accumulation=accumulation) for step in range(5, 9)]
+        expected = [number for step in steps for number in step]
+        assert list(found) == expected
+        assert len(found) == len(expected)
+        assert list(found[1:-1]) == expected[1:-1]
+        assert found[-1] == expected[-1]
+        with pytest.raises(IndexError):
+            found[len(expected)]
+
+
+def test_the_numbers_of_a_long_run_take_no_memory() -> None:
+    found = rank_numbers(0, 10**12, rank=1, size=2, accumulation=3)
+    assert len(found) == 10**12
+    assert found[10**12 - 1] == 3 * 10**12 - 2
+    assert len(pickle.dumps(found)) < 300
+    assert list(rank_numbers(7, 7, rank=0, size=1, accumulation=1)) == []
+    with pytest.raises(ConfigError, match="at least one batch a step"):
+        rank_numbers(0, 4, rank=0, size=3, accumulation=2)

@@ -5,22 +5,18 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 
-from tiny import tone
 from uniwhisper import audio
-from uniwhisper.batches import BatchConfig, BatchOrder, Draw, for_rank
-from uniwhisper.errors import AudioError, ConfigError
+from uniwhisper.batches import BatchConfig, BatchOrder, Draw, rank_numbers
+from uniwhisper.errors import ConfigError
 from uniwhisper.instructions import InstructionConfig, families
-from uniwhisper.mel import log_mel_padded
-from uniwhisper.train.feed import Batch, Feed, WaveStore, draw_example, seeded
+from uniwhisper.mel import log_mel_padded, log_mel_tails
+from uniwhisper.train.feed import Batch, Feed, draw_example, seeded
 from uniwhisper.types import Annotation, Clip
 
 from .conftest import World
@@ -47,7 +43,9 @@ def assert_same(found: Batch, expected: Batch) -> None:
     """Require the same batch to the last bit."""
     assert (found.examples, found.turns) == (expected.examples, expected.turns)
     assert (found.audio_s, found.num_answer_tokens) == (expected.audio_s, expected.num_answer_tokens)
-    for some, others in ((found.mels, expected.mels), (found.tails, expected.tails)):
+    assert found.domains == expected.domains
+    tensors = ((found.mels, expected.mels), (found.tails, expected.tails), (found.waves, expected.waves))
+    for some, others in tensors:
         assert [tensor.shape for tensor in some] == [tensor.shape for tensor in others]
         assert all(torch.equal(a, b) for a, b in zip(some, others, strict=True))
 
@@ -84,6 +82,22 @@ def test_a_batch_is_what_its_clips_are(world: World) -> None:
     assert batch.turns == [turn(example.prompt, example.answer) for example in batch.examples]
     assert batch.num_answer_tokens == sum(len(example.answer) + 1 for example in batch.examples)
     assert batch.audio_s == pytest.approx(sum(clip.duration_s for clip in clips), abs=1e-3)
+    assert batch.domains == tuple(clip.domain for clip in clips)
+    assert batch.waves == []
+
+
+def test_without_host_mels_a_batch_carries_samples(world: World) -> None:
+    draws = [Draw(source="bells", index=2, epoch=0), Draw(source="talk", index=1, epoch=3)]
+    batch = make_feed(world, host_mels=False).collate(draws)
+    assert (batch.mels, batch.tails) == ([], [])
+    expected = make_feed(world).collate(draws)
+    assert (batch.examples, batch.turns, batch.domains) == (expected.examples, expected.turns, expected.domains)
+    for wave, clip in zip(batch.waves, (world.clips[2], world.clips[7]), strict=True):
+        assert wave.dtype == torch.int16
+        np.testing.assert_allclose(wave.numpy() / 32768, audio.read(clip.path), atol=1 / 65536)
+    for (mel, tail), *pair in zip(log_mel_tails(batch.waves), expected.mels, expected.tails, strict=True):
+        assert torch.equal(mel, pair[0])
+        assert torch.equal(tail, pair[1])
 
 
 def test_batches_are_the_same_whenever_and_wherever_they_are_made(world: World) -> None:
@@ -101,12 +115,12 @@ def test_batches_are_the_same_whenever_and_wherever_they_are_made(world: World) 
 def test_any_number_of_ranks_and_workers_sees_the_same_batches(world: World, world_size: int, workers: int) -> None:
     steps, accumulation = range(2, 6), 3
     found: dict[int, Batch] = {}
+    host_mels = workers == 0 or world_size != 2
     for rank in range(world_size):
-        shares = [for_rank(step, rank=rank, world_size=world_size, accumulation=accumulation) for step in steps]
-        numbers = [number for share in shares for number in share]
-        found |= zip(numbers, make_feed(world).load(numbers, workers=workers), strict=True)
+        numbers = rank_numbers(steps.start, steps.stop, rank=rank, size=world_size, accumulation=accumulation)
+        found |= zip(numbers, make_feed(world, host_mels=host_mels).load(numbers, workers=workers), strict=True)
     assert sorted(found) == list(range(6, 18))
-    feed = make_feed(world)
+    feed = make_feed(world, host_mels=host_mels)
     for number, batch in found.items():
         assert_same(batch, feed.batch(number))
 
@@ -130,16 +144,6 @@ def test_workers_leave_signals_and_random_numbers_to_the_run(world: World) -> No
 def test_no_batches_are_an_empty_iterator(world: World, workers: int) -> None:
     assert list(make_feed(world).load(range(3, 3), workers=workers)) == []
     assert list(make_feed(world).batches(3, 3)) == []
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_clip_that_cannot_be_read_is_named(world: World, tmp_path: Path, workers: int) -> None:
-    feed = make_feed(world)
-    broken = tmp_path / "broken.wav"
-    broken.write_bytes(b"no audio at all")
-    feed._clips["bells"][3] = replace(world.clips[3], path=str(broken))  # type: ignore[index]
-    with pytest.raises(AudioError, match=r"^clip 'bells-3' of 'bells': .*broken\.wav"):
-        list(feed.load(range(20), workers=workers))
 
 
 class Shelf(Sequence[Clip]):
@@ -168,61 +172,6 @@ def test_clips_are_read_when_they_are_drawn_and_not_before(world: World) -> None
         before = shelves["bells"].reads
         others.collate([Draw(source="bells", index=1, epoch=epoch)])
         assert 2 <= shelves["bells"].reads - before <= 9  # itself, and up to eight in search of another text
-
-
-def clip_at(path: Path, duration_s: float, **fields: Any) -> Clip:
-    return replace(ZOO[0], path=str(path), duration_s=duration_s, **fields)
-
-
-def test_store_gives_the_same_samples_from_memory_and_from_disk(tmp_path: Path) -> None:
-    clip = clip_at(tmp_path / "c.wav", 0.5)
-    soundfile.write(clip.path, tone(0.5, 300), 16_000, subtype="FLOAT")
-    kept, forgetful = WaveStore(1.0), WaveStore(0.0)
-    first = kept.wave(clip)
-    assert first.dtype == np.float32
-    np.testing.assert_allclose(first, tone(0.5, 300), atol=1 / 32767)
-    np.testing.assert_array_equal(forgetful.wave(clip), first)
-    Path(clip.path).unlink()
-    np.testing.assert_array_equal(kept.wave(clip), first)
-    with pytest.raises(AudioError, match="clip 'c0' of 'zoo'"):
-        forgetful.wave(clip)
-
-
-def test_store_keeps_spans_of_one_file_apart(tmp_path: Path) -> None:
-    path = tmp_path / "c.wav"
-    wave = tone(2.0, 300)
-    soundfile.write(path, wave, 16_000, subtype="FLOAT")
-    content = path.read_bytes()
-    container = tmp_path / "shard.tar"
-    soundfile.write(tmp_path / "other.wav", -wave, 16_000, subtype="FLOAT")
-    container.write_bytes(content + (tmp_path / "other.wav").read_bytes())
-    member = {"num_bytes": len(content)}
-    spans = [
-        (clip_at(path, 2.0), wave),
-        (clip_at(path, 0.5), wave[:8000]),
-        (clip_at(path, 0.5, start_s=1.0), wave[16_000:24_000]),
-        (clip_at(container, 2.0, **member), wave),
-        (clip_at(container, 2.0, offset_bytes=len(content), **member), -wave),
-    ]
-    store = WaveStore(10.0)
-    for _ in range(2):  # from disk, then from memory
-        for clip, expected in spans:
-            np.testing.assert_allclose(store.wave(clip), expected, atol=1 / 32767)
-
-
-def test_store_refuses_clips_longer_than_the_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "long.wav"
-    soundfile.write(path, np.zeros(31 * 16_000), 16_000)
-    with pytest.raises(
-        AudioError, match=r"clip 'c0' of 'zoo': expected at most 30 s, found 31\.00 s: .uniwhisper shards"
-    ):
-        WaveStore(10.0).wave(clip_at(path, 31.0))
-    assert len(WaveStore(10.0).wave(clip_at(path, 30.0, start_s=0.5))) == 30 * 16_000
-    assert len(WaveStore(10.0).wave(clip_at(path, 30.3, start_s=0.5))) == 30 * 16_000  # rounding, cut off
-    # A header may promise less than there is.
-    monkeypatch.setattr("uniwhisper.train.feed.read_clip", lambda clip: np.zeros(31 * 16_000, dtype=np.float32))
-    with pytest.raises(AudioError, match=r"expected at most 30 s, found 31\.00 s"):
-        WaveStore(10.0).wave(clip_at(path, 20.0))
 
 
 def test_seeded_is_a_function_of_its_parts_alone() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from uniwhisper.model.decoder import Turn
+from uniwhisper.model.turns import Turn
 
 
 def turn(prompt: str, answer: str) -> Turn:

@@ -8,6 +8,6 @@ any process, at the price of its own window of draws.
 from __future__ import annotations
 
 from uniwhisper.batches.mixture import BatchConfig, mixture_weights
-from uniwhisper.batches.order import BatchOrder, Draw, for_rank
+from uniwhisper.batches.order import BatchOrder, Draw, for_rank, rank_numbers
 
-__all__ = ["BatchConfig", "BatchOrder", "Draw", "for_rank", "mixture_weights"]
+__all__ = ["BatchConfig", "BatchOrder", "Draw", "for_rank", "mixture_weights", "rank_numbers"]

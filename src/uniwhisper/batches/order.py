@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -18,7 +19,7 @@ from uniwhisper.batches.mixture import BatchConfig, Quotas, mixture_weights
 from uniwhisper.batches.shuffling import hashed, make_key, permuted, uniform
 from uniwhisper.errors import ConfigError
 
-__all__ = ["BatchOrder", "Draw", "for_rank"]
+__all__ = ["BatchOrder", "Draw", "for_rank", "rank_numbers"]
 
 _BLOCK = 1 << 20  # durations looked at together while they are summed: 8 MB
 
@@ -211,6 +212,48 @@ def for_rank(step: int, *, rank: int, world_size: int, accumulation: int) -> ran
             f"found {accumulation}: raise it, or start fewer processes"
         )
     return range(step * accumulation + rank, (step + 1) * accumulation, world_size)
+
+
+class _RankNumbers(Sequence[int]):
+    """Numbers of one rank's batches over many steps, each computed when it is asked for."""
+
+    def __init__(self, first: range, accumulation: int, places: range) -> None:
+        self._first = first
+        self._accumulation = accumulation
+        self._places = places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+    @overload
+    def __getitem__(self, index: slice) -> _RankNumbers: ...
+    def __getitem__(self, index: int | slice) -> int | _RankNumbers:
+        """Return a number, or for a slice a sequence of its numbers."""
+        if isinstance(index, slice):
+            return _RankNumbers(self._first, self._accumulation, self._places[index])
+        step, place = divmod(self._places[index], len(self._first))
+        return step * self._accumulation + self._first[place]
+
+
+def rank_numbers(start_step: int, stop_step: int, *, rank: int, size: int, accumulation: int) -> Sequence[int]:
+    """Return the numbers of the batches that one of several processes computes in many steps.
+
+    They are those of `for_rank`, step after step, in a sequence that holds none of them.
+
+    Args:
+        start_step: Optimiser steps done before.
+        stop_step: Steps done after the last of them.
+        rank: Which process this is, from 0.
+        size: How many there are.
+        accumulation: Batches of a step, over all processes.
+
+    Raises:
+        ConfigError: As in `for_rank`.
+    """
+    first = for_rank(0, rank=rank, world_size=size, accumulation=accumulation)
+    return _RankNumbers(first, accumulation, range(start_step * len(first), max(start_step, stop_step) * len(first)))
 
 
 def _total_s(name: str, durations: np.ndarray) -> float:

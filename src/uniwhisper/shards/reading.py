@@ -23,7 +23,7 @@ from uniwhisper.errors import ManifestError, ShardError
 from uniwhisper.files import content_hash, read_json
 from uniwhisper.shards.members import json_offset, member_clip
 from uniwhisper.shards.plan import FORMAT, SEARCHES
-from uniwhisper.shards.table import INDEX_DTYPE, IndexEntry, clip_id, index_offset, map_durations
+from uniwhisper.shards.table import INDEX_DTYPE, IndexEntry, clip_id, index_offset, map_durations, read_licenses
 from uniwhisper.types import Clip
 
 __all__ = ["ShardClips", "ShardFile", "ShardFolder", "ShardSet", "open_folder", "open_shards"]
@@ -151,6 +151,11 @@ class ShardClips(Sequence[Clip]):
         rows = self._rows
         first, last = (rows[0], rows[-1]) if rows else (0, -1)
         return self._folder.durations[min(first, last) : max(first, last) + 1][:: rows.step]
+
+    def licenses(self) -> tuple[str, ...]:
+        """Return the licences that these clips state, sorted; empty text where one states none."""
+        rows = self._rows if self._rows.step > 0 else self._rows[::-1]
+        return read_licenses(self._folder.path / "manifest.parquet", range(rows.start, rows.stop))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

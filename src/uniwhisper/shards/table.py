@@ -26,6 +26,7 @@ __all__ = [
     "clip_id",
     "index_offset",
     "map_durations",
+    "read_licenses",
     "shard_rows",
     "write_arrays",
     "write_joined",
@@ -110,6 +111,21 @@ def write_joined(parts: Iterable[Path], path: Path) -> int:
             writer.write_table(table, row_group_size=max(1, len(table)))
             count += len(table)
     return count
+
+
+def read_licenses(manifest: Path, rows: range) -> tuple[str, ...]:
+    """Return the licences, sorted, that rows of the Parquet file `manifest` state; empty text where one states none."""
+    found: set[str] = set()
+    with pq.ParquetFile(manifest) as file:
+        first = 0
+        for number in range(file.num_row_groups):
+            size = file.metadata.row_group(number).num_rows
+            low, high = max(rows.start - first, 0), min(rows.stop - first, size)
+            if low < high:
+                column = file.read_row_group(number, columns=["license"]).column("license")[low:high]
+                found.update(name or "" for name in column.unique().to_pylist())
+            first += size
+    return tuple(sorted(found))
 
 
 def write_arrays(manifest: Path, folder: Path, shards: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ nothing; `key` names the content, wherever it lies.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,19 @@ class TrainingData:
     """Hash of the content."""
     searches: tuple[str, ...] = ()
     """Keys of the searches for leakage that the clips went through, as far as is known."""
+    licenses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Source -> the licences that its clips state; empty text where one states none."""
+
+    def corpora(self) -> dict[str, dict[str, Any]]:
+        """Return what a trained encoder says of its data: clips, hours and licences of every source."""
+        return {
+            name: {
+                "clips": len(seconds),
+                "hours": round(float(np.sum(seconds)) / 3600, 4),
+                "licenses": list(self.licenses.get(name, ())),
+            }
+            for name, seconds in sorted(self.durations.items())
+        }
 
 
 def training_data(data: ShardSet | Sequence[Clip]) -> TrainingData:
@@ -44,7 +57,10 @@ def training_data(data: ShardSet | Sequence[Clip]) -> TrainingData:
     """
     if isinstance(data, ShardSet):
         durations = {name: data.durations(name) for name in data.sources}
-        return TrainingData(sources=data.sources, durations=durations, key=data.key, searches=data.searches)
+        licenses = {name: clips.licenses() for name, clips in data.sources.items()}
+        return TrainingData(
+            sources=data.sources, durations=durations, key=data.key, searches=data.searches, licenses=licenses
+        )
     sources: dict[str, list[Clip]] = {}
     for clip in data:
         if clip.split == "train":
@@ -53,7 +69,8 @@ def training_data(data: ShardSet | Sequence[Clip]) -> TrainingData:
         raise ConfigError(f"expected clips with split 'train', found {len(data)} clips and none of them")
     durations = {name: np.array([clip.duration_s for clip in clips]) for name, clips in sources.items()}
     key = content_hash([_identity(clip) for clip in data if clip.split == "train"])
-    return TrainingData(sources=sources, durations=durations, key=key)
+    licenses = {name: tuple(sorted({clip.license for clip in clips})) for name, clips in sources.items()}
+    return TrainingData(sources=sources, durations=durations, key=key, licenses=licenses)
 
 
 def _identity(clip: Clip) -> dict[str, Any]:
