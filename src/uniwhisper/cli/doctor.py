@@ -19,6 +19,8 @@ __all__ = ["command"]
 def command(encoder: str | None, device: str, quick: bool) -> None:
     """Check this machine: Python, torch and its speed, decoders, cache, weights, and where more can be had.
 
+    Of training it says which device, precision and attention kernel would be used, and how fast audio is decoded.
+
     With ENCODER (anything that `uniwhisper evaluate` takes, your own class as my_pkg.module:MyEncoder), check that
     encoder instead: shapes, lengths, independence of neighbours, silence, a tenth of a second, ten minutes.
 
