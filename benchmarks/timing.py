@@ -23,6 +23,8 @@ from typing import TypeVar
 
 import torch
 
+from uniwhisper.train.hardware import measured_matmul
+
 __all__ = ["Timing", "hardware", "interleave", "matmul_rate", "peak_memory_mb", "table", "write_result"]
 
 Case = TypeVar("Case")
@@ -74,24 +76,8 @@ def interleave(
 
 
 def matmul_rate(dtype: torch.dtype, *, seconds: float = 0.5) -> float:
-    """Return the machine's best rate over two shapes of matrix product, in FLOP/s.
-
-    One shape is square and large, the other that of a small LM's feed-forward layer; the best of a few calls counts,
-    so that the rate is a ceiling and not an average.
-    """
-    best = 0.0
-    for rows, inner, columns in ((2048, 2048, 2048), (1200, 576, 3072)):
-        a, b = torch.randn(rows, inner).to(dtype), torch.randn(columns, inner).to(dtype)
-        until = time.perf_counter() + seconds / 2
-        for attempt in range(1000):
-            began = time.perf_counter()
-            torch.nn.functional.linear(a, b)
-            ended = time.perf_counter()
-            if attempt:  # the first call prepares the kernel
-                best = max(best, 2.0 * rows * inner * columns / (ended - began))
-            if ended > until and attempt > 2:
-                break
-    return best
+    """Return this machine's best rate of matrix products on the CPU, in FLOP/s: what a share of the peak is of."""
+    return measured_matmul("cpu", dtype, seconds=seconds)
 
 
 def peak_memory_mb() -> float:
