@@ -13,6 +13,7 @@ import pytest
 from uniwhisper.cli import INTERRUPTED
 from uniwhisper.cli.train import command
 from uniwhisper.files import read_json, read_jsonl
+from uniwhisper.manifest import read_manifest
 from uniwhisper.recipes import list_recipes
 from uniwhisper.train import loop
 
@@ -23,7 +24,22 @@ TABLE = Path(__file__).parents[1] / "fixtures" / "table" / "root" / "clips.csv"
 
 def test_the_options_are_these_and_no_others() -> None:
     options = sorted(option for parameter in command.params for option in parameter.opts)
-    assert options == ["--data", "--dry-run", "--out", "--seed", "--set", "--stop-after", "recipe"]
+    assert options == [
+        "--data",
+        "--device",
+        "--dry-run",
+        "--evaluate-corpora",
+        "--evaluate-every",
+        "--evaluate-table",
+        "--evaluate-task",
+        "--out",
+        "--profile",
+        "--seed",
+        "--set",
+        "--stop-after",
+        "--wandb",
+        "recipe",
+    ]
 
 
 def test_finished_run(trained: Path, cli: Cli, tiny_recipe: str, corpus: Path) -> None:
@@ -61,7 +77,7 @@ def test_ctrl_c_has_its_own_exit_code(
     cli: Cli, tiny_recipe: str, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*arguments: object, **options: object) -> None:
-        raise loop.Interrupted("stopped after step 1")
+        raise loop.Interrupted("stopped after step 1", by_user=True)
 
     monkeypatch.setattr(loop, "train", interrupted)
     result = cli("train", tiny_recipe, "--data", corpus, "--out", tmp_path, "--stop-after", 2)
@@ -69,21 +85,88 @@ def test_ctrl_c_has_its_own_exit_code(
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_in_a_real_process(models: dict[str, Path], corpus: Path, tmp_path: Path) -> None:
-    text = RECIPE.format(name="long_run", encoder=str(models["whisper"]), decoder=str(models["lm"]))
-    (tmp_path / "my_recipes.py").write_text(text.replace("steps=3", "steps=100_000"), encoding="utf-8")
-    arguments = ["train", "my_recipes:long_run", "--data", str(corpus), "--out", "run"]
-    command = [sys.executable, "-m", "uniwhisper", *arguments]
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, INTERRUPTED), (signal.SIGTERM, 0)])
+def test_signals_save_in_a_real_process(
+    models: dict[str, Path], corpus: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    command = [sys.executable, "-m", "uniwhisper", *long_run(models, corpus, tmp_path)]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    metrics = tmp_path / "run" / "metrics.jsonl"
-    while process.poll() is None and not (metrics.exists() and metrics.stat().st_size):
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    wait_for_steps(process, tmp_path)
+    process.send_signal(number)
     stdout, stderr = process.communicate(timeout=300)
-    assert (process.returncode, stdout) == (INTERRUPTED, ""), stderr
+    assert (process.returncode, stdout) == (code, ""), stderr
     assert "Run the same command again to go on" in stderr
     assert "Traceback" not in stderr
     assert list((tmp_path / "run" / "checkpoints").glob("step_*/DONE"))
+
+
+def long_run(models: dict[str, Path], corpus: Path, folder: Path) -> list[str]:
+    """Write a recipe that nobody waits for, and return the arguments that start it in `folder`."""
+    text = RECIPE.format(name="long_run", encoder=str(models["whisper"]), decoder=str(models["lm"]))
+    (folder / "my_recipes.py").write_text(text.replace("steps=3", "steps=100_000"), encoding="utf-8")
+    return ["train", "my_recipes:long_run", "--data", str(corpus), "--out", "run", "--set", "accumulation=2"]
+
+
+def wait_for_steps(process: subprocess.Popen[str], folder: Path) -> None:
+    metrics = folder / "run" / "metrics.jsonl"
+    while process.poll() is None and not (metrics.exists() and metrics.stat().st_size):
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_two_ranks_by_torchrun_stop_and_go_on_as_one(models: dict[str, Path], corpus: Path, tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    arguments = long_run(models, corpus, tmp_path)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [*torchrun, "-m", "uniwhisper", *arguments],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for_steps(process, tmp_path)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=300)
+    assert stderr.count("Run the same command again to go on") == 1, stderr
+    saved = sorted((tmp_path / "run" / "checkpoints").glob("step_*/DONE"))
+    assert saved
+    stopped = int(saved[-1].parent.name.removeprefix("step_"))
+    alone = [sys.executable, "-m", "uniwhisper", *arguments, "--stop-after", str(stopped + 2)]
+    ended = subprocess.run(alone, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    rows = list(read_jsonl(tmp_path / "run" / "metrics.jsonl"))
+    assert [row["step"] for row in rows] == list(range(stopped + 2))
+    assert all("rank_imbalance" in row for row in rows[:stopped])
+    assert not any("rank_imbalance" in row for row in rows[stopped:])
+
+
+def test_judging_while_training(cli: Cli, tiny_recipe: str, corpus: Path, tmp_path: Path) -> None:
+    judging = ("--evaluate-table", corpus.parent / "eval_bells.csv", "--evaluate-every", 2)
+    clips = [clip for clip in read_manifest(corpus / "manifest.jsonl") if clip.source == "bells"]
+    rows = [f"{clip.path},{clip.annotation.labels[0]},fold{n % 2 + 1}" for n, clip in enumerate(clips)]
+    judging[1].write_text("\n".join(["path,label,split", *rows]) + "\n", encoding="utf-8")  # type: ignore[union-attr]
+    result = cli("train", tiny_recipe, "--data", corpus, "--out", tmp_path / "run", *judging)
+    assert result.exit_code == 0, result.output
+    found = list(read_jsonl(tmp_path / "run" / "evaluations.jsonl"))
+    assert [row["step"] for row in found] == [2]
+    assert found[0]["scores"].keys() == {"bells", "mean"}, found
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "expected --data and --out"),
+        (("--data", "x", "--out", "y", "--evaluate-every", "5"), "expected an --evaluate-table or --evaluate-task"),
+        (("--data", "x", "--out", "y", "--evaluate-table", "t.csv"), "expected --evaluate-every STEPS"),
+        (("--data", "x", "--out", "y", "--evaluate-task", "esc50"), "go together"),
+    ],
+)
+def test_options_that_do_not_fit(cli: Cli, tiny_recipe: str, options: tuple[str, ...], message: str) -> None:
+    result = cli("train", tiny_recipe, *options)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())
 
 
 def test_dry_run_shows_and_writes_nothing(cli: Cli, tiny_recipe: str, corpus: Path, tmp_path: Path) -> None:

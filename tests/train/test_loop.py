@@ -19,16 +19,20 @@ from uniwhisper.errors import AudioError, CheckpointError, ConfigError, UniWhisp
 from uniwhisper.files import read_json
 from uniwhisper.model.packing import segment_means
 from uniwhisper.train import loop
+from uniwhisper.train import start as starting
 from uniwhisper.train.config import TrainConfig, from_json
 from uniwhisper.train.data import training_data
-from uniwhisper.train.loop import Interrupted, Run, _start, build_model, train, train_step
+from uniwhisper.train.loop import Interrupted, train
 from uniwhisper.train.metrics import read_metrics
+from uniwhisper.train.run import Run
+from uniwhisper.train.start import begin, build_model
+from uniwhisper.train.step import train_step
 
 from .conftest import World
 
 
 def start(world: World, config: TrainConfig, out: Path) -> Run:
-    return _start(config, training_data(world.clips), out, "key")
+    return begin(config, training_data(world.clips), out, "key")
 
 
 def digest(module: torch.nn.Module) -> str:
@@ -123,13 +127,13 @@ def test_metrics_say_what_happened(finished: tuple[Path, TrainConfig]) -> None:
         assert set(row["loss_by_family"]) <= {"asr", "classification", "audio_text_matching"}
         assert row["examples_per_s"] == pytest.approx(row["num_examples"] / row["seconds"])
     assert [row["lr_encoder"] > 0 for row in rows] == [step >= config.optim.align_steps for step in range(12)]
-    assert read_json(latest_checkpoint(out / "checkpoints") / "state.json")["step"] == 10  # type: ignore[operator]
+    assert read_json(latest_checkpoint(out / "checkpoints") / "state.json")["step"] == 12  # type: ignore[operator]
 
 
 def test_a_finished_run_is_not_run_again(
     finished: tuple[Path, TrainConfig], world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "build_model", lambda config: pytest.fail("a finished run was started again"))
+    monkeypatch.setattr(starting, "build_model", lambda *arguments: pytest.fail("a finished run was started again"))
     assert train(finished[1], world.clips, finished[0], quiet=True) == finished[0] / "encoder"
 
 
@@ -217,10 +221,10 @@ def test_ema_is_the_average_of_what_was_trained(
     seen: list[dict[str, Tensor]] = []
     step = loop.train_step
 
-    def watch(run: Run, group: Any) -> dict[str, Any]:
+    def watch(run: Run, group: Any, **settings: Any) -> dict[str, Any]:
         if not seen:
             seen.append({name: value.clone() for name, value in run.model.audio.state_dict().items()})
-        row = step(run, group)
+        row = step(run, group, **settings)
         seen.append({name: value.clone() for name, value in run.model.audio.state_dict().items()})
         return row
 
@@ -264,7 +268,7 @@ def test_warm_start_reads_clips_that_training_reaches_last(
     world: World, config: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[Any] = []
-    monkeypatch.setattr(loop, "warm_start", lambda model, batches, settings: read.extend(batches) or {"clips": 1.0})
+    monkeypatch.setattr(starting, "warm_start", lambda model, batches, settings: read.extend(batches) or {"clips": 1.0})
     run = start(world, config(start={"clips": 7}, optim={"steps": 3}), tmp_path)
     examples = [example for batch in read for example in batch.examples]
     assert len(examples) == 7
@@ -286,7 +290,7 @@ def test_stop_after_leaves_a_checkpoint_and_says_how_to_go_on(
     checkpoint = latest_checkpoint(tmp_path / "checkpoints")
     assert checkpoint == tmp_path / "checkpoints" / "step_0000003"
     assert checkpoint is not None
-    drawn = read_json(checkpoint / "state.json")["drawn"]
+    drawn = read_json(checkpoint / "state.json")["state"]["provenance"]["clips_drawn"]
     counted: Counter[str] = Counter()
     run = start(world, config(), tmp_path / "other")
     for number in range(3):

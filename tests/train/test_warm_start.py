@@ -11,7 +11,8 @@ import torch
 from uniwhisper.errors import ConfigError
 from uniwhisper.train.config import TrainConfig
 from uniwhisper.train.data import training_data
-from uniwhisper.train.loop import Run, _start
+from uniwhisper.train.run import Run
+from uniwhisper.train.start import begin
 from uniwhisper.train.warm_start import FinishConfig, StartConfig, calibrate, calibration, clip_means, warm_start
 
 from .conftest import World
@@ -23,7 +24,7 @@ def started(world: World, config: Callable[..., TrainConfig], tmp_path: Path) ->
 
     def start(**changes: Any) -> Run:
         made = config(start=changes)
-        return _start(made, training_data(world.clips), tmp_path / "out", "key")
+        return begin(made, training_data(world.clips), tmp_path / "out", "key")
 
     return start
 
@@ -34,7 +35,7 @@ def test_ridge_is_the_closed_form_at_the_size_of_the_embeddings(started: Callabl
     report = warm_start(run.model, batches, StartConfig(ridge=5.0))
     model = run.model
     with torch.no_grad():
-        x = model.adapter.norm(clip_means(run.model, batches)).double().numpy()
+        x = model.adapter.norm(clip_means(run.model.audio, batches)).double().numpy()
     embedding = model.decoder.embedding.double().numpy()
     y = np.stack([embedding[list(turn.answer)].mean(axis=0) for batch in batches for turn in batch.turns])
     # Ridge as least squares with extra rows, which is another way to the same solution.
@@ -81,7 +82,7 @@ def test_means_of_random_features_are_mapped_as_asked() -> None:
 def test_clip_means_are_the_means_of_the_clips_frames(started: Callable[..., Run]) -> None:
     run = started(clips=0)
     batches = [run.feed.batch(number) for number in range(2)]
-    means = clip_means(run.model, batches)
+    means = clip_means(run.model.audio, batches)
     with torch.no_grad():
         clips = [(m, s) for batch in batches for m, s in zip(batch.mels, batch.tails, strict=True)]
         alone = [run.model.audio([mel], [silence]).values.mean(dim=0) for mel, silence in clips]
@@ -92,8 +93,8 @@ def test_clip_means_are_the_means_of_the_clips_frames(started: Callable[..., Run
 def test_calibrate_returns_what_the_model_computes_afterwards(started: Callable[..., Run], kind: str) -> None:
     run = started(clips=0)
     batches = [run.feed.batch(number) for number in range(4)]
-    returned = calibrate(run.model, clip_means(run.model, batches), kind=kind, shrinkage=0.2)
-    torch.testing.assert_close(returned, clip_means(run.model, batches), atol=1e-3, rtol=1e-3)
+    returned = calibrate(run.model.audio, clip_means(run.model.audio, batches), kind=kind, shrinkage=0.2)
+    torch.testing.assert_close(returned, clip_means(run.model.audio, batches), atol=1e-3, rtol=1e-3)
 
 
 def test_shrinkage_holds_noise_down() -> None:
@@ -106,9 +107,9 @@ def test_shrinkage_holds_noise_down() -> None:
 def test_calibration_is_folded_into_the_audio_model(started: Callable[..., Run], kind: str) -> None:
     run = started(clips=0)
     batches = [run.feed.batch(number) for number in range(3)]
-    before = clip_means(run.model, batches)
+    before = clip_means(run.model.audio, batches)
     warm_start(run.model, batches, StartConfig(calibration=kind))
-    after = clip_means(run.model, batches)
+    after = clip_means(run.model.audio, batches)
     if kind == "none":
         assert torch.equal(before, after)
         return

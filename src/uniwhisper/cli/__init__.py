@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import logging
 from typing import Any
 
 import click
@@ -79,6 +80,8 @@ class _Verbs(click.Group):
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def app(debug: bool) -> None:
     """Turn a Whisper encoder into a universal audio encoder, and show what it is worth."""
+    for chatty in ("torchao", "torch.utils._pytree"):  # transformers imports torchao, which then tells what it lacks
+        logging.getLogger(chatty).setLevel(logging.ERROR)
 
 
 def main() -> None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from uniwhisper.cli import INTERRUPTED
 
 if TYPE_CHECKING:
+    from uniwhisper.model.uniwhisper import AudioModel
     from uniwhisper.train.config import TrainConfig
+    from uniwhisper.train.world import World
 
 __all__ = ["command"]
 
@@ -23,66 +24,137 @@ __all__ = ["command"]
 @click.argument("recipe")
 @click.option(
     "--data",
-    required=True,
     multiple=True,
     type=click.Path(path_type=Path),
     help="Folder of shards; or a manifest or table, put into shards in OUT first. Repeatable.",
 )
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), help="The run's folder.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="The run's folder.")
 @click.option("--set", "assignments", multiple=True, metavar="FIELD=VALUE", help="Change one field; repeatable.")
 @click.option("--seed", type=click.IntRange(min=0), help="Change the recipe's seed.")
+@click.option("--device", help="Short for --set machine.device=...: auto, cpu, cuda, cuda:N.")
 @click.option("--stop-after", type=click.IntRange(min=1), help="Save and stop after so many steps in all.")
-@click.option("--dry-run", is_flag=True, help="Show the configuration and the mixture; train nothing.")
+@click.option("--evaluate-every", type=click.IntRange(min=1), metavar="STEPS", help="Judge by kNN while training.")
+@click.option(
+    "--evaluate-table",
+    "tables",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A task to judge by, as `uniwhisper evaluate --table` takes it. Repeatable.",
+)
+@click.option(
+    "--evaluate-corpora",
+    "corpora",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder of corpora, as `uniwhisper evaluate --corpora` takes it, for --evaluate-task.",
+)
+@click.option(
+    "--evaluate-task", "tasks", multiple=True, metavar="TASK", help="A declared task to judge by. Repeatable."
+)
+@click.option("--wandb", default="", metavar="PROJECT", help="Send the figures to Weights & Biases too.")
+@click.option("--profile", type=click.IntRange(min=1), metavar="STEPS", help="Trace so many steps to OUT/profile.")
+@click.option("--dry-run", is_flag=True, help="Show configuration, mixture and estimates; fetch and train nothing.")
 def command(
     recipe: str,
     data: tuple[Path, ...],
-    out: Path,
+    out: Path | None,
     assignments: tuple[str, ...],
     seed: int | None,
+    device: str | None,
     stop_after: int | None,
+    evaluate_every: int | None,
+    tables: tuple[Path, ...],
+    corpora: Path | None,
+    tasks: tuple[str, ...],
+    wandb: str,
+    profile: int | None,
     dry_run: bool,
 ) -> None:
     """Train an encoder by RECIPE: a name in uniwhisper.recipes, or your own as module.path:function.
 
-    The encoder is written to OUT/encoder. Ctrl-C saves a checkpoint after the current step and exits with code 130;
-    the same command goes on from there, or does nothing where the run is finished. `--stop-after` is the planned form
-    of that and exits with code 0.
+    The encoder is written to OUT/encoder. Ctrl-C saves a checkpoint after the current step and exits with code 130,
+    SIGTERM and `--stop-after` do so with code 0; the same command goes on from there, or does nothing where the run is
+    finished. Several processes: `torchrun --nproc-per-node 8 -m uniwhisper train ...`.
     """
     if ":" in recipe:  # a console script does not see the modules of the folder that it is called from
         sys.path.insert(0, str(Path.cwd()))
+    config = _config(recipe, assignments, seed, device, evaluate_every)
+    if dry_run:
+        from uniwhisper.cli._dry_run import show
+
+        show(config, data)
+        return
+    if not data or out is None:
+        raise click.UsageError("expected --data and --out (only --dry-run works without them)")
+    evaluate = _monitor(config, tables, corpora, tasks)
+    _train(config, data, out, stop_after, {"evaluate": evaluate, "wandb": wandb, "profile_steps": profile or 0})
+
+
+def _config(
+    recipe: str, assignments: Sequence[str], seed: int | None, device: str | None, evaluate_every: int | None
+) -> TrainConfig:
     from uniwhisper.recipes import make_config
     from uniwhisper.train.config import override
 
     config = make_config(recipe)
     for assignment in assignments:
         config = override(config, assignment)
+    if device is not None:
+        config = override(config, f"machine.device={device}")
     if seed is not None:
         config = replace(config, seed=seed)
-    if dry_run:
-        _show(config, data)
-    else:
-        _train(config, data, out, stop_after)
+    return replace(config, evaluate_every=evaluate_every) if evaluate_every else config
 
 
-def _train(config: TrainConfig, data: Sequence[Path], out: Path, stop_after: int | None) -> None:
+def _monitor(
+    config: TrainConfig, tables: Sequence[Path], corpora: Path | None, tasks: Sequence[str]
+) -> Callable[[AudioModel, int], Mapping[str, float]] | None:
+    """Return the callback that judges while training, or None where nothing of it is asked for."""
+    from uniwhisper.evaluate.monitor import knn_monitor
+    from uniwhisper.evaluate.wanted import from_corpora, from_tables
+
+    if (corpora is None) != (not tasks):
+        raise click.UsageError("--evaluate-corpora and --evaluate-task go together")
+    if not tables and not tasks:
+        if config.evaluate_every:
+            raise click.UsageError("--evaluate-every: expected an --evaluate-table or --evaluate-task to judge by")
+        return None
+    if not config.evaluate_every:
+        raise click.UsageError("expected --evaluate-every STEPS: how often to judge")
+    wanted = from_tables(tables)
+    if corpora is not None:
+        found, absent = from_corpora(corpora, tasks, protocol="strict")
+        if absent:
+            raise click.UsageError(f"--evaluate-task: {absent[0].task} cannot be judged: {absent[0].placement}")
+        wanted += found
+    return knn_monitor(wanted, precision=config.precision)
+
+
+def _train(
+    config: TrainConfig, data: Sequence[Path], out: Path, stop_after: int | None, options: Mapping[str, Any]
+) -> None:
     from uniwhisper.allocator import keep_freed_memory
-    from uniwhisper.checkpoint import latest_checkpoint
     from uniwhisper.shards import open_shards
     from uniwhisper.train.loop import Interrupted, train
+    from uniwhisper.train.world import explained, joined_world
 
     keep_freed_memory()
-    shards = open_shards(_shard_folders(data, out), split="train")
+    main = True
     try:
-        encoder = train(config, shards, out, stop_after=stop_after)
-    except Interrupted as e:
-        click.echo(str(e), err=True)
-        latest = latest_checkpoint(out / "checkpoints")
-        planned = stop_after is not None and latest is not None and latest.name == f"step_{stop_after:07d}"
-        raise click.exceptions.Exit(0 if planned else INTERRUPTED) from e
-    click.echo(encoder)
+        with joined_world(config.machine, orderly=(Interrupted,)) as world:
+            main = world.is_main
+            with explained(world):
+                folders = _shard_folders(data, out, world)
+            shards = open_shards(folders, split="train")
+            encoder = train(config, shards, out, world=world, stop_after=stop_after, **options)
+    except Interrupted as e:  # out here, because all ranks part from each other alike
+        if main:
+            click.echo(str(e), err=True)
+        raise click.exceptions.Exit(INTERRUPTED if e.by_user else 0) from e
+    if main:
+        click.echo(encoder)
 
 
-def _shard_folders(data: Sequence[Path], out: Path) -> list[Path]:
+def _shard_folders(data: Sequence[Path], out: Path, world: World) -> list[Path]:
     """Return folders of shards: those that are some already, and one in the run's folder made of everything else.
 
     Raises:
@@ -92,51 +164,15 @@ def _shard_folders(data: Sequence[Path], out: Path) -> list[Path]:
     from uniwhisper.inputs import read_clips
     from uniwhisper.shards import write_shards
 
-    folders = [path for path in data if _is_shards(path)]
-    rest = [path for path in data if not _is_shards(path)]
+    folders = [path for path in data if (path / "shards.json").is_file()]
+    rest = [path for path in data if path not in folders]
     if rest:
-        made = write_shards(read_clips(rest, "--data"), out / "shards")
-        dropped = sum(tally.num_dropped for tally in made.sources.values())
-        if dropped:
-            click.echo(f"{dropped} clips left out: see {made.folder / 'dropped.jsonl'}", err=True)
-        folders.append(made.folder)
+        made = out / "shards"
+        if world.is_main:
+            written = write_shards(read_clips(rest, "--data"), made)
+            dropped = sum(tally.num_dropped for tally in written.sources.values())
+            if dropped:
+                click.echo(f"{dropped} clips left out: see {made / 'dropped.jsonl'}", err=True)
+        world.barrier()
+        folders.append(made)
     return folders
-
-
-def _is_shards(path: Path) -> bool:
-    return (path / "shards.json").is_file()
-
-
-def _show(config: TrainConfig, data: Sequence[Path]) -> None:
-    """Print what a run would do; nothing is fetched or written, and of audio only headers are read."""
-    from uniwhisper.batches import BatchOrder
-    from uniwhisper.cutting import Uncuttable, cut
-    from uniwhisper.inputs import read_clips
-    from uniwhisper.shards import open_shards
-    from uniwhisper.train.data import training_data
-    from uniwhisper.weights import describe
-
-    folders = [path for path in data if _is_shards(path)]
-    rest = [path for path in data if not _is_shards(path)]
-    durations = dict(training_data(open_shards(folders, split="train")).durations) if folders else {}
-    if rest:
-        cuts = [cut(clip) for clip in read_clips(rest, "--data")]
-        durations |= training_data(
-            [piece for pieces in cuts if not isinstance(pieces, Uncuttable) for piece in pieces]
-        ).durations
-    order = BatchOrder(durations, config=config.batches, seed=config.seed)
-    num_batches = config.optim.steps * config.accumulation
-    click.echo(json.dumps(config.to_json(), indent=2))
-    click.echo(f"configuration {config.hash[:8]}, {config.optim.steps} steps")
-    for part, name in (("encoder", config.encoder), ("decoder", config.decoder)):
-        folder = describe(name).folder
-        click.echo(f"{part} {name}: {folder or 'would be fetched'}")
-    epochs, width = order.epochs(num_batches), max(map(len, durations))
-    for name, seconds in sorted(durations.items()):
-        share = order.weights.get(name, 0.0)
-        click.echo(
-            f"{name:<{width}}  {len(seconds):>9} clips  {float(seconds.sum()) / 3600:>10.2f} hours  "
-            f"{share:>6.1%} of the mixture  {epochs.get(name, 0.0):>7.2f} epochs"
-        )
-    total = sum(order.drawn(num_batches).values())
-    click.echo(f"about {total / num_batches:.1f} clips a batch, {total} in the whole run")

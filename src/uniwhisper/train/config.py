@@ -11,11 +11,16 @@ from uniwhisper.errors import ConfigError
 from uniwhisper.files import content_hash
 from uniwhisper.instructions import InstructionConfig
 from uniwhisper.model.dims import AdapterConfig
+from uniwhisper.model.execution import ExecutionConfig
+from uniwhisper.train.machine import MachineConfig
 from uniwhisper.train.optim import OptimConfig
 from uniwhisper.train.warm_start import FinishConfig, StartConfig
 from uniwhisper.types import FAMILIES
 
 __all__ = ["TrainConfig", "from_json", "override"]
+
+_OPERATIONAL = ("checkpoint_every", "keep_checkpoints", "cache_mb", "evaluate_every", "execution", "machine")
+"""Fields that may change between two parts of one run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,10 +56,16 @@ class TrainConfig:
     keep_checkpoints: int = 2
     cache_mb: float = 2000.0
     """Memory for decoded training audio (16-bit, 32 kB a second)."""
+    evaluate_every: int = 0
+    """Optimiser steps between evaluations, where the caller of `train` hands one in; 0 evaluates never."""
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+    machine: MachineConfig = field(default_factory=MachineConfig)
 
     def __post_init__(self) -> None:
         if self.precision not in ("bf16", "fp32"):
             raise ConfigError(f"precision: expected bf16 or fp32, found {self.precision!r}")
+        if self.evaluate_every < 0:
+            raise ConfigError(f"evaluate_every: expected 0 or above, found {self.evaluate_every}")
         if min(self.accumulation, self.checkpoint_every, self.keep_checkpoints) < 1:
             raise ConfigError("expected accumulation, checkpoint_every and keep_checkpoints >= 1")
         if not 1 <= self.parallel <= self.accumulation:
@@ -64,6 +75,8 @@ class TrainConfig:
             )
         if not (0 <= self.ema_decay < 1 and 0 <= self.original_share <= 1):
             raise ConfigError("expected 0 <= ema_decay < 1 and 0 <= original_share <= 1")
+        if self.optim.weights == "bf16" and self.precision == "fp32":
+            raise ConfigError("optim.weights=bf16 computes in bf16: expected precision=bf16, found fp32")
         unknown = sorted(set(self.family_shares) - set(FAMILIES))
         if unknown:
             raise ConfigError(f"family_shares names {unknown}; the task families are {list(FAMILIES)}")
@@ -74,9 +87,9 @@ class TrainConfig:
 
     @property
     def hash(self) -> str:
-        """Return the hash of everything that decides the weights; how often they are saved does not."""
+        """Return the hash of everything that decides the weights; the machine and how often they are saved do not."""
         value = self.to_json()
-        for operational in ("checkpoint_every", "keep_checkpoints", "cache_mb"):
+        for operational in _OPERATIONAL:
             del value[operational]
         return content_hash(value)
 

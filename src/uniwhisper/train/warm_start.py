@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from uniwhisper.errors import ConfigError
 from uniwhisper.model.packing import segment_means
-from uniwhisper.model.uniwhisper import UniWhisper
+from uniwhisper.model.uniwhisper import AudioModel, UniWhisper
 from uniwhisper.train.feed import Batch
 
 __all__ = [
@@ -95,18 +96,19 @@ class FinishConfig:
 
 
 @torch.no_grad()
-def clip_means(model: UniWhisper, batches: Sequence[Batch]) -> Float[Tensor, "N D"]:
-    """Return the mean frame of every clip of the batches."""
-    return torch.cat([segment_means(model.audio(batch.mels, batch.tails)) for batch in batches])
+def clip_means(audio: AudioModel, batches: Sequence[Batch]) -> Float[Tensor, "N D"]:
+    """Return the mean frame of every clip of the batches, on the CPU, where the closed forms are computed."""
+    return torch.cat([segment_means(audio(batch.mels, batch.tails)).cpu() for batch in batches])
 
 
 @torch.no_grad()
-def calibrate(model: UniWhisper, means: Float[Tensor, "N D"], *, kind: str, shrinkage: float) -> Float[Tensor, "N D"]:
+def calibrate(audio: AudioModel, means: Float[Tensor, "N D"], *, kind: str, shrinkage: float) -> Float[Tensor, "N D"]:
     """Fold the calibration of `kind` into the subsampler, in place, and return `means` as they become by it."""
     if kind == "none":
         return means
     centre, transform = calibration(means, kind, shrinkage)
-    model.audio.subsampler.calibrate(centre, transform)
+    device = audio.subsampler.conv.weight.device
+    audio.subsampler.calibrate(centre.to(device), transform.to(device))
     return (means - centre) @ transform.T
 
 
@@ -122,7 +124,9 @@ def ridge_start(
     Returns:
         The share of the targets' variance that the map explains on the clips given.
     """
-    features = model.adapter.norm(means).double()
+    norm, skip = model.adapter.norm, model.adapter.skip
+    weights = norm.weight.cpu(), norm.bias.cpu()
+    features = functional.layer_norm(means, norm.normalized_shape, *weights, norm.eps).double()
     centre_x, centre_y = features.mean(dim=0), targets.double().mean(dim=0)
     x, y = features - centre_x, targets.double() - centre_y
     gram = x.T @ x + config.ridge * x.var() * torch.eye(x.shape[1], dtype=x.dtype)
@@ -130,9 +134,10 @@ def ridge_start(
     spread = float(y.square().sum())
     explained = 1 - float((y - x @ weight.T).square().sum()) / spread if spread else 0.0
     fitted = x @ weight.T + centre_y
-    scale = model.decoder.embedding.float().square().mean().sqrt().double() / fitted.square().mean().sqrt()
-    model.adapter.skip.weight.copy_(weight * scale)
-    model.adapter.skip.bias.copy_((centre_y - weight @ centre_x) * scale)
+    size = model.decoder.embedding.float().square().mean().sqrt().double().cpu()
+    scale = size / fitted.square().mean().sqrt()
+    skip.weight.copy_(weight * scale)
+    skip.bias.copy_((centre_y - weight @ centre_x) * scale)
     return explained
 
 
@@ -141,8 +146,8 @@ def warm_start(model: UniWhisper, batches: Sequence[Batch], config: StartConfig)
     """Calibrate the subsampler and start the adapter from the clips in `batches`; returns what was measured."""
     embedding = model.decoder.embedding
     turns = [turn for batch in batches for turn in batch.turns]
-    targets = torch.stack([embedding[torch.tensor(turn.answer)].float().mean(dim=0) for turn in turns])
-    means = clip_means(model, batches)
-    features = calibrate(model, means, kind=config.calibration, shrinkage=config.shrinkage)
+    targets = torch.stack([embedding[torch.tensor(turn.answer)].float().mean(dim=0) for turn in turns]).cpu()
+    means = clip_means(model.audio, batches)
+    features = calibrate(model.audio, means, kind=config.calibration, shrinkage=config.shrinkage)
     explained = ridge_start(model, features, targets, config)
     return {"clips": float(len(features)), "explained": explained}
