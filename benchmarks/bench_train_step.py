@@ -1,215 +1,67 @@
-"""Our training step against the one written with Hugging Face parts: same clips, weights, loss and precision.
+"""Our training step against the one written with Hugging Face parts, and against itself with one trick off at a time.
 
 Reads a table or manifest of real clips and the weights named; writes a result file only with `--write`. First it
 checks in float32 that both sides have the same loss and the same encoder gradient, and stops if not. The extractor's
 first padded mel frame still sees the end of the clip, where ours has the clip's silence, so clips that end loudly can
 fail that check; a control with constant silence after every clip tells this apart from an error in the code. Then it
-times whole steps (forward, backward, clipping, AdamW; features and tokens are ready on both sides), sides taking
-turns batch by batch, and beside them our step with one of its parts taken back at a time. Peak memory and the
-allocator setting are measured in processes of their own. The bound is the ratio of the operations that lengths alone
-ask for.
+times whole steps of the same clips (forward, backward, clipping, AdamW; features and tokens are ready on both sides),
+sides taking turns. A row of ours is `train_step` under the settings named, which anyone can give to `uniwhisper train
+--set`; its loss is compared with that of the step as it is. Peak memory and the allocator's setting are measured in
+processes of their own. The bound is the ratio of the operations that lengths alone ask for.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn import functional
 
-from clips import read_clips
-from flops import LmDims, adapter_flops, encoder_flops, lm_flops
-from plain import PaddedBatch, PlainModel
+from step_sides import BATCHES, Case, Ours, Plain, Side, with_settings
 from timing import Timing, hardware, interleave, matmul_rate, peak_memory_mb, table, write_result
 from uniwhisper.allocator import keep_freed_memory
-from uniwhisper.model.packing import Packed
-from uniwhisper.model.uniwhisper import UniWhisper
-from uniwhisper.train.config import TrainConfig, override
-from uniwhisper.train.data import training_data
-from uniwhisper.train.feed import Batch, WaveStore
-from uniwhisper.train.loop import Run, build_feed, build_model, train_step
-from uniwhisper.train.optim import build_optimizer, set_learning_rates
-from uniwhisper.types import Clip
-from uniwhisper.weights import resolve
+from uniwhisper.errors import ConfigError
+from uniwhisper.train.config import TrainConfig
 
 OURS, PLAIN, STOCK = "ours", "plain: HF parts, padded, masked", "plain, stock (no mask: another loss)"
 TOLERANCE = 1e-3
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Case:
-    """One batch: in our form, and in the plain one where that is needed."""
-
-    ours: Batch
-    clips: tuple[Clip, ...]
-    plain: PaddedBatch | None = None
-    """Absent where a process measures our side alone."""
-
-    @property
-    def frames(self) -> list[int]:
-        """Return the valid 20 ms frames of each clip."""
-        return [_ceil(mel.shape[1], 2) for mel in self.ours.mels]
-
-    @property
-    def padded(self) -> PaddedBatch:
-        """Return the plain form."""
-        if self.plain is None:
-            raise ValueError("this case was made for our side alone")
-        return self.plain
-
-
-class Bench:
-    """Both sides on the same weights, with an optimiser each."""
-
-    def __init__(self, config: TrainConfig, data: Path | None) -> None:
-        self.config = config
-        made = training_data(read_clips(data))
-        model = build_model(config)
-        order, feed = build_feed(config, model, made)
-        self._sources = made.sources
-        self._waves = WaveStore(config.cache_mb)
-        self.run = Run(
-            config=config,
-            out=Path(),
-            model=model,
-            feed=feed,
-            order=order,
-            optimizer=build_optimizer(model, config.optim),
-            average={},
-            original={},
-            step=config.optim.align_steps,  # the first step in which the encoder learns too
-        )
-
-    @cached_property
-    def plain(self) -> PlainModel:
-        """Return the plain network; it is loaded on first use."""
-        dtype = torch.bfloat16 if self.config.precision == "bf16" else torch.float32
-        folders = {"encoder_folder": resolve(self.config.encoder), "lm_folder": resolve(self.config.decoder)}
-        return PlainModel(self.model, **folders, dtype=dtype)
-
-    @cached_property
-    def _plain_optimizer(self) -> torch.optim.Optimizer:
-        trained = [p for p in self.plain.parameters() if p.requires_grad]
-        return torch.optim.AdamW(trained, lr=1e-6, fused=True)
-
-    @property
-    def model(self) -> UniWhisper:
-        """Return our network."""
-        return self.run.model
-
-    def cases(self, numbers: Sequence[int], *, num_clips: int | None = None) -> list[Case]:
-        """Return batches of the mixture, or their first clips, in our form."""
-        found = []
-        for number in numbers:
-            draws = self.run.order.batch(number)[:num_clips]
-            clips = tuple(self._sources[draw.source][draw.index] for draw in draws)
-            found.append(Case(ours=self.run.feed.collate(draws), clips=clips))
-        return found
-
-    def pad(self, case: Case) -> Case:
-        """Return `case` in both forms."""
-        waves = [self._waves.wave(clip) for clip in case.clips]
-        return replace(case, plain=self.plain.collate(waves, case.frames, case.ours.turns))
-
-    def losses(self, case: Case) -> dict[str, Tensor]:
-        """Return the mean loss per answer token of both sides and of the stock encoder."""
-        batch = case.ours
-        self.model.freeze_audio(False)
-        return {
-            OURS: self.model(batch.mels, batch.tails, batch.turns).mean(),
-            PLAIN: self.plain(case.padded),
-            STOCK: self.plain(case.padded, masked=False),
-        }
-
-    def step_ours(self, case: Case) -> None:
-        """Do the training step of `uniwhisper train`."""
-        train_step(self.run, [case.ours])
-
-    def step_plain(self, case: Case, *, masked: bool = True) -> None:
-        """Do the plain step."""
-        self.plain(case.padded, masked=masked).backward()
-        _finish(self.plain, self._plain_optimizer)
-
-    def step_variant(self, case: Case, loss: Callable[[Case], Tensor]) -> None:
-        """Do our step with the loss computed in another way."""
-        set_learning_rates(self.run.optimizer, self.run.step, self.config.optim)
-        loss(case).mean().backward()
-        _finish(self.model, self.run.optimizer)
-
-    def variants(self) -> dict[str, Callable[[Case], Tensor]]:
-        """Return our loss with one part taken back to the plain way."""
-        return {
-            "ours, encoder on 30 s windows": self._long_windows,
-            "ours, LM batch padded, transformers' layers": self._padded_lm,
-            "ours, logits at every position": self._all_logits,
-        }
-
-    def _inputs(self, case: Case) -> Packed:
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.model.precision is not None):
-            return self.model.adapter(self.model.audio(case.ours.mels, case.ours.tails))
-
-    def _long_windows(self, case: Case) -> Tensor:
-        rows = self.plain.audio_inputs(case.padded)
-        packed = Packed(values=torch.cat(rows), lengths=tuple(len(row) for row in rows))
-        return self.model.decoder.answer_losses(packed, case.ours.turns)
-
-    def _padded_lm(self, case: Case) -> Tensor:
-        return self.plain.answer_losses(self._inputs(case), case.ours.turns)
-
-    def _all_logits(self, case: Case) -> Tensor:
-        """Compute as many rows of logits as there are positions; the rows that are not answers repeat answers."""
-        inputs = self._inputs(case)
-        states, targets = self.model.decoder.hidden(inputs, case.ours.turns)
-        rows = torch.arange(sum(self.lengths(case))) % len(targets)
-        labels = targets[rows]
-        labels[len(targets) :] = -100
-        logits = self.plain.lm.lm_head(states[rows])
-        return functional.cross_entropy(logits.float(), labels, reduction="none")[: len(targets)]
-
-    def lengths(self, case: Case) -> list[int]:
-        """Return the LM positions of every example, the last answer token included."""
-        size = self.config.adapter.reduction
-        opening = len(self.model.decoder.dialogue.opening)
-        audio_positions = [_ceil(_ceil(n, 2), size) for n in case.frames]
-        texts = [len(turn.prompt) + len(turn.answer) for turn in case.ours.turns]
-        return [opening + n + text for n, text in zip(audio_positions, texts, strict=True)]
-
-    def flops(self, case: Case) -> dict[str, float]:
-        """Return the operations of one step of both sides, from the lengths."""
-        dims, adapter = self.model.audio.encoder.dims, self.config.adapter
-        lm = LmDims.of(self.plain.lm.config)
-        lengths = self.lengths(case)
-        window = [dims.n_audio_ctx] * len(lengths)
-        padded = [max(lengths)] * len(lengths)
-        return {
-            OURS: encoder_flops(dims, case.frames)
-            + adapter_flops(dims, adapter, lm, case.frames)
-            + lm_flops(lm, [n - 1 for n in lengths], case.ours.num_answer_tokens),
-            PLAIN: encoder_flops(dims, window)
-            + adapter_flops(dims, adapter, lm, window)
-            + lm_flops(lm, padded, sum(padded)),
-        }
-
-
-def _ceil(count: int, size: int) -> int:
-    return -(-count // size)
-
-
-def _finish(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    parameters = [p for p in model.parameters() if p.grad is not None]
-    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    model.zero_grad(set_to_none=True)
+ROWS: dict[str, tuple[str, ...]] = {
+    "ours, again": (),
+    "encoder on 30 s windows": ("execution.encoder=padded",),
+    "LM batch padded": ("execution.decoder=padded",),
+    "logits at every position": ("execution.logits=all",),
+    "logits in chunks of 64 rows": ("execution.loss_chunk=64",),
+    "attention: torch's choice": ("execution.attention=sdpa",),
+    "attention: as the formula is written": ("execution.attention=eager",),
+    "attention: torch's kernel for packs": ("execution.attention=varlen",),
+    "encoder layers compiled": ("execution.compile=true",),
+    "encoder layers recomputed": ("execution.recompute=true",),
+    "each batch in 2 pieces": ("machine.pieces=2",),
+    "log-mels in the step, not before": ("machine.mel=device",),
+    "8-bit AdamW (bitsandbytes)": ("optim.kind=adamw8bit",),
+    "8-bit AdamW (torchao)": ("optim.kind=adamw8bit_ao",),
+    "8-bit AdamW, bf16 weights": ("optim.kind=adamw8bit_ao", "optim.weights=bf16"),
+    "2 batches a step, one by one": ("accumulation=2",),
+    "2 batches a step, a thread each": ("accumulation=2", "parallel=2"),
+    "float32": ("precision=fp32",),
+    "padded everywhere, all logits, torch's attention": (
+        *("execution.encoder=padded", "execution.decoder=padded", "execution.logits=all"),
+        "execution.attention=sdpa",
+    ),
+}
+"""What is timed beside the step as it is: a name, and how to ask for it."""
+ALONE = (
+    *("encoder on 30 s windows", "LM batch padded", "logits at every position", "logits in chunks of 64 rows"),
+    *("encoder layers recomputed", "each batch in 2 pieces", "8-bit AdamW (bitsandbytes)"),
+    *("8-bit AdamW, bf16 weights", "float32"),
+)
+"""Rows whose memory is measured too."""
 
 
 def check_equal(config: TrainConfig, data: Path | None, num_clips: int) -> str:
@@ -218,183 +70,231 @@ def check_equal(config: TrainConfig, data: Path | None, num_clips: int) -> str:
     Raises:
         SystemExit: The losses differ by more than 1e-3, or the gradients of the encoder by more than 1e-2.
     """
-    bench = Bench(replace(config, precision="fp32"), data)
-    case = bench.pad(bench.cases([0], num_clips=num_clips)[0])
-    losses = bench.losses(case)
-    values = {name: float(loss.detach()) for name, loss in losses.items()}
-    losses[OURS].backward()
-    losses[PLAIN].backward()
+    ours = Ours(with_settings(config, ("precision=fp32",)), data)
+    plain = Plain(ours)
+    case = plain.pad(next(ours.cases(1, num_clips=num_clips)))
+    batch = case.batches[0]
+    ours.model.freeze_audio(False)
+    losses = (ours.model(batch.mels, batch.tails, batch.turns).tokens.mean(), plain.network(case.padded[0]))
+    for loss in losses:
+        loss.backward()
+    found, expected = (float(loss.detach()) for loss in losses)
     name = "layers.0.fc1.weight"
-    ours, plain = (part.get_parameter(name).grad for part in (bench.model.audio.encoder, bench.plain.encoder))
-    if ours is None or plain is None:
+    gradients = [part.get_parameter(name).grad for part in (ours.model.audio.encoder, plain.network.encoder)]
+    if gradients[0] is None or gradients[1] is None:
         raise SystemExit("expected a gradient of the encoder on both sides, found none")
-    loss_gap = abs(values[PLAIN] / values[OURS] - 1)
-    gradient_gap = float((ours - plain).norm() / plain.norm())
-    if loss_gap > TOLERANCE or gradient_gap > 10 * TOLERANCE:
-        raise SystemExit(
-            f"the two sides differ in float32: loss by {loss_gap:.1e}, encoder gradient by {gradient_gap:.1e}"
-        )
-    return (
-        f"float32, {num_clips} clips: loss ours {values[OURS]:.6f}, plain {values[PLAIN]:.6f} "
-        f"(relative difference {loss_gap:.1e}; encoder gradient {gradient_gap:.1e}); "
-        f"stock encoder without mask {values[STOCK]:.6f}"
-    )
-
-
-def compare_bf16(bench: Bench, case: Case) -> str:
-    """Return both losses of a whole batch in the precision of training."""
+    gap = abs(expected / found - 1)
+    gradient_gap = float((gradients[0] - gradients[1]).norm() / gradients[1].norm())
+    if not (gap <= TOLERANCE and gradient_gap <= 10 * TOLERANCE):
+        raise SystemExit(f"the two sides differ in float32: loss by {gap:.1e}, encoder gradient by {gradient_gap:.1e}")
     with torch.no_grad():
-        values = {name: float(loss) for name, loss in bench.losses(case).items()}
-    gap = abs(values[PLAIN] / values[OURS] - 1)
+        stock = float(plain.network(case.padded[0], masked=False))
     return (
-        f"{bench.config.precision}, {len(case.frames)} clips: loss ours {values[OURS]:.4f}, plain {values[PLAIN]:.4f} "
-        f"(relative difference {gap:.1e}); stock encoder without mask {values[STOCK]:.4f}"
+        f"float32, {num_clips} clips: loss ours {found:.6f}, plain {expected:.6f} (relative difference {gap:.1e}; "
+        f"encoder gradient {gradient_gap:.1e}); stock encoder without mask {stock:.6f}"
     )
 
 
-def time_sides(bench: Bench, cases: Sequence[Case], options: argparse.Namespace) -> dict[str, Timing]:
-    """Time both sides and, unless asked not to, the variants."""
-    sides: dict[str, Callable[[Case], object]] = {OURS: bench.step_ours, PLAIN: bench.step_plain}
+def rows(options: argparse.Namespace, config: TrainConfig) -> dict[str, tuple[str, ...]]:
+    """Return the rows that were asked for and that change something here."""
+    wanted = {name: s for name, s in ROWS.items() if not any(word in name for word in options.without)}
+    if options.two_sides:
+        return {}
+    return {name: s for name, s in wanted.items() if not s or _changes(config, s)}
+
+
+def _changes(config: TrainConfig, settings: Sequence[str]) -> bool:
+    """Return whether these settings are another step; those that are refused are, and become a row that says why."""
+    try:
+        return with_settings(config, settings) != config
+    except ConfigError:
+        return True
+
+
+def sides(
+    ours: Ours, plain: Plain, settings: Mapping[str, tuple[str, ...]], options: argparse.Namespace
+) -> dict[str, Side]:
+    """Return every side to be timed."""
+    found = {OURS: Side(step=lambda case: ours.step(ours.run, case)), PLAIN: Side(step=plain.step)}
     if not options.two_sides:
-        sides[STOCK] = lambda case: bench.step_plain(case, masked=False)
-        for name, loss in bench.variants().items():
-            sides[name] = lambda case, loss=loss: bench.step_variant(case, loss)
-    return interleave(sides, cases, repeats=options.repeats)
+        found[STOCK] = Side(step=lambda case: plain.step(case, masked=False))
+    for name, changes in settings.items():
+        found[name] = Side(step=_Variant(ours, changes), must_run=False)
+    return found
+
+
+class _Variant:
+    """A step of ours under other settings; what it needs is built when it is first asked for."""
+
+    def __init__(self, ours: Ours, changes: tuple[str, ...]) -> None:
+        self._ours, self._changes = ours, changes
+        self._run: Any = None
+
+    def __call__(self, case: Case) -> float:
+        if self._run is None:
+            self._run = self._ours.variant(with_settings(self._ours.run.config, self._changes))
+        return self._ours.step(self._run, case)
 
 
 def time_alone(options: argparse.Namespace) -> dict[str, Any]:
     """Time one side in this process, which does nothing else, and return what it took."""
     kept = keep_freed_memory() if options.keep_freed == "yes" else False
-    bench = Bench(_config(options), options.data)
-    cases = bench.cases(range(options.batches))
-    step = bench.step_ours
+    ours = Ours(_config(options), options.data)
+    cases = list(ours.cases(options.cases))
+    side = Side(step=lambda case: ours.step(ours.run, case), must_run=False)
     if options.alone == "plain":
-        step, cases = bench.step_plain, [bench.pad(case) for case in cases]
-        del bench.run  # the plain side needs nothing of ours any more
-    timing = interleave({"": step}, cases, repeats=options.repeats)[""]
-    return {"seconds": timing.wall_s, "cpu_s": timing.cpu_s, "peak_mb": peak_memory_mb(), "kept": kept}
+        plain = Plain(ours)
+        side, cases = Side(step=plain.step), [plain.pad(case) for case in cases]
+        del ours  # the plain side needs nothing of ours any more
+    timing = interleave({"": side}, cases, repeats=1)[""]
+    return {"seconds": timing.wall_s, "peak_mb": peak_memory_mb(), "kept": kept, "refusal": side.refusal}
 
 
-def separate_rows(options: argparse.Namespace, num_examples: int) -> list[list[object]]:
-    """Return a row for each side or setting that needs a process of its own; they run one after the other, twice."""
-    settings = {
-        OURS: ("ours", options.precision, "yes"),
-        "ours, freed memory given back (the C library's default)": ("ours", options.precision, "no"),
-        PLAIN + ", freed memory given back": ("plain", options.precision, "no"),
-    }
-    if options.precision == "bf16":
-        settings["ours, float32"] = ("ours", "fp32", "yes")
-    results: dict[str, list[dict[str, Any]]] = {name: [] for name in settings}
+def separate_rows(options: argparse.Namespace, settings: Mapping[str, tuple[str, ...]], examples: int) -> str:
+    """Return the table of what needs a process of its own; they run one after the other, in turn."""
+    asked = {OURS: ("ours", (), "yes"), f"{OURS}, freed memory given back": ("ours", (), "no")}
+    asked[f"{PLAIN}, freed memory given back"] = ("plain", (), "no")
+    asked |= {name: ("ours", settings[name], "yes") for name in ALONE if name in settings}
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in asked}
     for _ in range(options.processes):
-        for name, (side, precision, keep) in settings.items():
-            results[name].append(_spawn(options, side, precision, keep))
-    rows: list[list[object]] = []
+        for name, (side, changes, keep) in asked.items():
+            results[name].append(_spawn(options, side, changes, keep))
+    peak = {name: max(run["peak_mb"] for run in runs) for name, runs in results.items()}
+    cells: list[list[object]] = []
     for name, runs in results.items():
-        seconds = sorted(s for run in runs for s in run["seconds"])
-        median = seconds[len(seconds) // 2]
-        peak = max(run["peak_mb"] for run in runs)
-        rows.append([name, f"{num_examples / median:.2f}", f"{peak:.0f}"])
-    return rows
+        if runs[0]["refusal"]:
+            cells.append([name, f"not here: {runs[0]['refusal']}", "", ""])
+            continue
+        rate = examples / statistics.median(s for run in runs for s in run["seconds"])
+        cells.append([name, f"{rate:.2f}", f"{peak[name]:.0f}", f"{peak[name] / peak[OURS]:.2f}"])
+    return table(["in a process of its own", "examples/s", "peak memory MB", "relative to ours"], cells)
 
 
-def _spawn(options: argparse.Namespace, side: str, precision: str, keep: str) -> dict[str, Any]:
-    words = [sys.executable, __file__, "--alone", side, "--precision", precision, "--keep-freed", keep]
-    words += ["--batches", str(options.batches), "--repeats", "1"]
+def _spawn(options: argparse.Namespace, side: str, changes: Sequence[str], keep: str) -> dict[str, Any]:
+    words = [sys.executable, __file__, "--alone", side, "--precision", options.precision, "--keep-freed", keep]
+    words += ["--cases", str(options.cases)]
     words += ["--data", str(options.data)] if options.data else []
-    words += [word for assignment in options.set for word in ("--set", assignment)]
+    words += [word for assignment in (*options.set, *changes) for word in ("--set", assignment)]
     run = subprocess.run(words, capture_output=True, text=True)
     if run.returncode:
-        raise SystemExit(f"the process for {side}, {precision} failed:\n{run.stderr[-2000:]}")
+        raise SystemExit(f"the process for {side}, {' '.join(changes)} failed:\n{run.stderr[-2000:]}")
     return json.loads(run.stdout.splitlines()[-1])
 
 
-def report(bench: Bench, cases: Sequence[Case], timings: Mapping[str, Timing], rates: Mapping[str, float]) -> str:
-    """Return the tables of speeds, the bound and the share of it that was reached."""
-    examples = sum(len(case.frames) for case in cases)
-    seconds = sum(case.ours.audio_s for case in cases)
-    ours, plain = timings[OURS], timings[PLAIN]
-    rows = [
-        [
-            name,
-            f"{examples / timing.median_s:.2f}",
-            f"{seconds / timing.median_s:.1f}",
-            f"{ours.median_s / timing.median_s:.2f}",
-            f"{examples / timing.median_cpu_s:.2f}",
-        ]
-        for name, timing in timings.items()
+def speed_table(
+    found: Mapping[str, Side],
+    timings: Mapping[str, Timing],
+    cases: Sequence[Case],
+    settings: Mapping[str, tuple[str, ...]],
+) -> str:
+    """Return a row for each side: its rate, that over ours in the same pass, and how far its loss is from ours."""
+    examples, audio_s = sum(case.examples for case in cases), sum(case.audio_s for case in cases)
+    cells: list[list[object]] = []
+    for name, side in found.items():
+        how = " ".join(settings.get(name, ()))
+        if side.refusal:
+            cells.append([name, f"not here: {side.refusal}", "", "", "", "", how])
+            continue
+        timing = timings[name]
+        cells.append(
+            [
+                name,
+                f"{examples / timing.median_s:.2f}",
+                f"{audio_s / timing.median_s:.1f}",
+                f"{1 / ratio(timings, name):.2f}",
+                f"{examples / timing.median_cpu_s:.2f}",
+                f"{side.gap(found[OURS]):.0e}",
+                how,
+            ]
+        )
+    header = ["step", "examples/s", "audio s/s", "relative to ours", "examples per processor s", "loss differs by"]
+    return table([*header, "settings"], cells)
+
+
+def ratio(timings: Mapping[str, Timing], name: str) -> float:
+    """Return how many times the seconds of ours a side took: the median over the passes, each compared with itself."""
+    pairs = zip(timings[name].wall_s, timings[OURS].wall_s, strict=True)
+    return statistics.median(seconds / ours for seconds, ours in pairs)
+
+
+def bound_lines(ours: Ours, plain: Plain, cases: Sequence[Case], timings: Mapping[str, Timing]) -> list[str]:
+    """Return the bound and the shares of it and of the machine's rate that were reached."""
+    examples = sum(case.examples for case in cases)
+    total = {OURS: sum(map(ours.flops, cases)), PLAIN: sum(map(plain.flops, cases))}
+    bound, speedup = total[PLAIN] / total[OURS], ratio(timings, PLAIN)
+    processor = timings[PLAIN].median_cpu_s / timings[OURS].median_cpu_s
+    rate = matmul_rate(ours.model.precision or torch.float32)
+    shares = {name: total[name] / timings[name].median_s / rate for name in total}
+    return [
+        f"- ratio ours / plain: {speedup:.2f} (processor time: {processor:.2f}); asked: 6",
+        f"- GFLOP an example: ours {total[OURS] / examples / 1e9:.3g}, plain {total[PLAIN] / examples / 1e9:.3g}: "
+        f"true-length bound {bound:.2f}",
+        f"- share of the bound reached: {speedup / bound:.0%}; asked: 80%",
+        f"- share of the matrix-product rate ({rate / 1e9:.0f} GFLOP/s): "
+        f"ours {shares[OURS]:.0%}, plain {shares[PLAIN]:.0%}",
     ]
-    flops = [bench.flops(case) for case in cases]
-    total = {name: sum(f[name] for f in flops) for name in (OURS, PLAIN)}
-    bound, ratio = total[PLAIN] / total[OURS], plain.median_s / ours.median_s
-    rate = rates[bench.config.precision]
-    shares = {name: total[name] / timings[name].median_s / rate for name in (OURS, PLAIN)}
-    return "\n".join(
-        [
-            f"{len(cases)} batches, {examples} clips of {seconds / examples:.2f} s on average, "
-            f"{sum(sum(bench.lengths(c)) for c in cases) / examples:.0f} LM positions each; "
-            f"adapter reduction {bench.config.adapter.reduction}",
-            "",
-            table(["step", "examples/s", "audio s/s", "relative to ours", "examples per processor s"], rows),
-            "",
-            f"- ratio ours / plain: {ratio:.2f} (processor time: {plain.median_cpu_s / ours.median_cpu_s:.2f})",
-            f"- GFLOP an example: ours {total[OURS] / examples / 1e9:.0f}, plain {total[PLAIN] / examples / 1e9:.0f}: "
-            f"true-length bound {bound:.2f}",
-            f"- share of the bound reached: {ratio / bound:.0%}",
-            f"- share of the matrix-product rate ({rate / 1e9:.0f} GFLOP/s): "
-            f"ours {shares[OURS]:.0%}, plain {shares[PLAIN]:.0%}",
-        ]
+
+
+def _heading(plain: Plain, cases: Sequence[Case], config: TrainConfig) -> str:
+    examples, audio_s = sum(case.examples for case in cases), sum(case.audio_s for case in cases)
+    positions = sum(sum(plain.lengths(batch)) for case in cases for batch in case.padded)
+    return (
+        f"{BATCHES * len(cases)} batches, {examples} clips of {audio_s / examples:.2f} s on average, "
+        f"{positions / examples:.0f} LM positions each; adapter reduction {config.adapter.reduction}"
     )
 
 
 def _config(options: argparse.Namespace) -> TrainConfig:
-    config = TrainConfig(precision=options.precision)
-    for assignment in options.set:
-        config = override(config, assignment)
-    return config
+    return with_settings(TrainConfig(), (f"precision={options.precision}", *options.set))
 
 
-def _options() -> argparse.Namespace:
+def _options(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--data", type=Path, help="table (CSV) or manifest of clips with split train")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="a field of TrainConfig")
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
-    parser.add_argument("--batches", type=int, default=6, help="batches of the mixture that every pass goes through")
+    parser.add_argument("--cases", type=int, default=2, help=f"cases of {BATCHES} batches that every pass goes through")
     parser.add_argument("--repeats", type=int, default=3, help="passes; the median counts")
     parser.add_argument("--check-clips", type=int, default=4, help="clips of the float32 check; 0 leaves it out")
-    parser.add_argument("--processes", type=int, default=2, help="separate processes a setting; 0 leaves them out")
-    parser.add_argument("--two-sides", action="store_true", help="time the two sides alone, no variants")
+    parser.add_argument("--processes", type=int, default=1, help="separate processes a setting; 0 leaves them out")
+    parser.add_argument("--two-sides", action="store_true", help="time the two sides alone, no rows of tricks")
+    parser.add_argument("--without", action="append", default=[], metavar="WORD", help="leave out rows with this word")
     parser.add_argument("--write", action="store_true", help="write benchmarks/results/train_step_*.md")
     parser.add_argument("--alone", choices=("ours", "plain"), help=argparse.SUPPRESS)
     parser.add_argument("--keep-freed", choices=("yes", "no"), default="yes", help=argparse.SUPPRESS)
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
-def main() -> None:
-    """Run the benchmark."""
-    options = _options()
+def main(words: Sequence[str] | None = None) -> str:
+    """Run the benchmark and return its report."""
+    options = _options(words)
     if options.alone:
         print(json.dumps(time_alone(options)))
-        return
-    keep_freed_memory()  # for both sides: the sides share one process
+        return ""
+    keep_freed_memory()  # for both sides: they share one process
     config = _config(options)
     lines = [f"{config.encoder} + {config.decoder}, {config.precision}; {hardware()}", ""]
     if options.check_clips:
-        lines += ["- " + check_equal(config, options.data, options.check_clips)]
-        print(lines[-1], flush=True)
-    bench = Bench(config, options.data)
-    cases = [bench.pad(case) for case in bench.cases(range(options.batches))]
-    lines += ["- " + compare_bf16(bench, cases[0])]
-    print(lines[-1], flush=True)
-    rates = {config.precision: matmul_rate(torch.bfloat16 if config.precision == "bf16" else torch.float32)}
-    lines += ["", report(bench, cases, time_sides(bench, cases, options), rates)]
+        lines += ["- " + check_equal(config, options.data, options.check_clips), ""]
+        print(lines[-2], flush=True)
+    ours = Ours(config, options.data)
+    plain = Plain(ours)
+    cases = [plain.pad(case) for case in ours.cases(options.cases)]
+    settings = rows(options, ours.run.config)
+    found = sides(ours, plain, settings, options)
+    timings = interleave(found, cases, repeats=options.repeats)
+    lines += [_heading(plain, cases, config), "", speed_table(found, timings, cases, settings), ""]
+    lines += bound_lines(ours, plain, cases, timings)
     print("\n".join(lines[2:]), flush=True)
     if options.processes:
-        del bench
-        rows = separate_rows(options, sum(len(case.frames) for case in cases))
-        lines += ["", "In processes of their own:", "", table(["step", "examples/s", "peak memory MB"], rows)]
-        print("\n".join(lines[-3:]))
+        examples = sum(case.examples for case in cases)
+        del ours, plain, found, cases
+        lines += ["", separate_rows(options, settings, examples)]
+        print(f"\n{lines[-1]}")
+    text = "\n".join(lines)
     if options.write:
-        print(write_result("train_step", "\n".join(lines)))
+        print(write_result("train_step", text))
+    return text
 
 
 if __name__ == "__main__":

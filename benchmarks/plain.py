@@ -28,8 +28,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from uniwhisper.audio import SAMPLE_RATE
-from uniwhisper.model.decoder import Turn
-from uniwhisper.model.packing import Packed
+from uniwhisper.model.turns import Turn
 from uniwhisper.model.uniwhisper import UniWhisper
 
 __all__ = ["PaddedBatch", "PlainModel"]
@@ -108,17 +107,6 @@ class PlainModel(nn.Module):
             use_cache=False,
         )
         return output.loss
-
-    def answer_losses(self, audio: Packed, turns: Sequence[Turn]) -> Tensor:
-        """Return the loss of every answer token from a padded LM batch with logits at those positions alone."""
-        embeds, attention, labels = self._padded(audio.split(), turns)
-        positions = torch.arange(embeds.shape[1]).expand(len(embeds), -1)
-        states = self.lm.model(
-            inputs_embeds=embeds, attention_mask=attention, position_ids=positions, use_cache=False
-        ).last_hidden_state
-        wanted = labels[:, 1:] != _IGNORED
-        logits = self.lm.lm_head(states[:, :-1][wanted])
-        return functional.cross_entropy(logits.float(), labels[:, 1:][wanted], reduction="none")
 
     def _padded(self, audio: Sequence[Tensor], turns: Sequence[Turn]) -> tuple[Tensor, Tensor, Tensor]:
         """Return embeddings, attention mask and labels of a batch padded on the right to its longest sequence."""
