@@ -257,8 +257,8 @@ def test_encoder_configuration_has_these_fields(models: Path) -> None:
     assert promised.keys() == written.keys()
     same = ("format", "hop_ms", "num_mel_bins", "max_source_positions", "d_model", "encoder_ffn_dim")
     assert {name: promised[name] for name in same} == {name: written[name] for name in same}
-    loop = (PACKAGE / "train" / "loop.py").read_text(encoding="utf-8")
-    assert all(f'"{name}":' in loop for name in promised["provenance"])
+    run = (PACKAGE / "train" / "run.py").read_text(encoding="utf-8")
+    assert all(f'"{name}":' in run for name in promised["provenance"])
 
 
 def tree() -> dict[Path, str]:
