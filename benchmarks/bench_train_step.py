@@ -147,11 +147,16 @@ def time_alone(options: argparse.Namespace) -> dict[str, Any]:
         side, cases = Side(step=plain.step), [plain.pad(case) for case in cases]
         del ours  # the plain side needs nothing of ours any more
     timing = interleave({"": side}, cases, repeats=1)[""]
-    return {"seconds": timing.wall_s, "peak_mb": peak_memory_mb(), "kept": kept, "refusal": side.refusal}
+    examples = sum(case.examples for case in cases)
+    found = {"seconds": timing.wall_s, "examples": examples, "peak_mb": peak_memory_mb()}
+    return found | {"kept": kept, "refusal": side.refusal}
 
 
-def separate_rows(options: argparse.Namespace, settings: Mapping[str, tuple[str, ...]], examples: int) -> str:
-    """Return the table of what needs a process of its own; they run one after the other, in turn."""
+def separate_rows(options: argparse.Namespace, settings: Mapping[str, tuple[str, ...]]) -> str:
+    """Return the table of what needs a process of its own; they run one after the other, in turn.
+
+    They run before this process has loaded a network: with every row's network here, two of them would not fit.
+    """
     asked = {OURS: ("ours", (), "yes"), f"{OURS}, freed memory given back": ("ours", (), "no")}
     asked[f"{PLAIN}, freed memory given back"] = ("plain", (), "no")
     asked |= {name: ("ours", settings[name], "yes") for name in ALONE if name in settings}
@@ -165,7 +170,7 @@ def separate_rows(options: argparse.Namespace, settings: Mapping[str, tuple[str,
         if runs[0]["refusal"]:
             cells.append([name, f"not here: {runs[0]['refusal']}", "", ""])
             continue
-        rate = examples / statistics.median(s for run in runs for s in run["seconds"])
+        rate = runs[0]["examples"] / statistics.median(s for run in runs for s in run["seconds"])
         cells.append([name, f"{rate:.2f}", f"{peak[name]:.0f}", f"{peak[name] / peak[OURS]:.2f}"])
     return table(["in a process of its own", "examples/s", "peak memory MB", "relative to ours"], cells)
 
@@ -271,8 +276,9 @@ def main(words: Sequence[str] | None = None) -> str:
     if options.alone:
         print(json.dumps(time_alone(options)))
         return ""
-    keep_freed_memory()  # for both sides: they share one process
     config = _config(options)
+    separate = separate_rows(options, rows(options, config)) if options.processes else ""
+    keep_freed_memory()  # for both sides: they share one process
     lines = [f"{config.encoder} + {config.decoder}, {config.precision}; {hardware()}", ""]
     if options.check_clips:
         lines += ["- " + check_equal(config, options.data, options.check_clips), ""]
@@ -286,11 +292,9 @@ def main(words: Sequence[str] | None = None) -> str:
     lines += [_heading(plain, cases, config), "", speed_table(found, timings, cases, settings), ""]
     lines += bound_lines(ours, plain, cases, timings)
     print("\n".join(lines[2:]), flush=True)
-    if options.processes:
-        examples = sum(case.examples for case in cases)
-        del ours, plain, found, cases
-        lines += ["", separate_rows(options, settings, examples)]
-        print(f"\n{lines[-1]}")
+    if separate:
+        lines += ["", separate]
+        print(f"\n{separate}")
     text = "\n".join(lines)
     if options.write:
         print(write_result("train_step", text))
