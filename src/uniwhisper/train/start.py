@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from uniwhisper.batches import BatchOrder
 from uniwhisper.checkpoint import latest_checkpoint, step_of
@@ -87,7 +88,6 @@ def begin(config: TrainConfig, data: TrainingData, out: Path, key: str, *, world
     network = parallelise(model, world, config.machine)
     optimizer = build_optimizer(model, config.optim)
     init_optimizer_state(optimizer)
-    state = {name: value.detach().float().clone() for name, value in model.audio.state_dict().items()}
     run = Run(
         config=config,
         data=data,
@@ -99,8 +99,8 @@ def begin(config: TrainConfig, data: TrainingData, out: Path, key: str, *, world
         feed=feed,
         order=order,
         optimizer=optimizer,
-        average={name: value.clone() for name, value in state.items()} if config.ema_decay else {},
-        original=state if config.original_share else {},
+        average=_copies(model.audio) if config.ema_decay else {},
+        original=_copies(model.audio) if config.original_share else {},
         updates=UpdateWatch(model),
         flops=StepFlops(
             encoder=model.audio.encoder.dims,
@@ -129,6 +129,10 @@ def sample(feed: Feed, order: BatchOrder, config: TrainConfig, num_clips: int, a
         number += 1
     device, n_mels = audio.subsampler.conv.weight.device, audio.encoder.dims.n_mels
     return list(prefetched(iter(batches), device=device, n_mels=n_mels, pin=False))
+
+
+def _copies(audio: AudioModel) -> dict[str, Tensor]:
+    return {name: value.detach().float().clone() for name, value in audio.state_dict().items()}
 
 
 def _newest(folder: Path, world: World) -> Path | None:
